@@ -1,0 +1,2 @@
+//! The sequor client library.
+pub mod protocol;

@@ -1,0 +1,40 @@
+//! Every bound of the protocol, in one place, with its unit as the last word of its name.
+//!
+//! A length that arrives from the network is compared with its bound *before* anything is allocated for it.
+//! The relations between the bounds are asserted at compile time at the end of the file.
+
+/// Largest Raft entry, and so the most that one pass of a leader's event loop can replicate. Bytes.
+pub const ENTRY_BYTES_MAX: usize = 1 << 20;
+/// Largest batch a client may send: an entry, less room for its envelope. Bytes.
+pub const BATCH_BYTES_MAX: usize = ENTRY_BYTES_MAX - (64 << 10);
+/// Largest control part (the part that is not a batch) of one frame. Bytes.
+pub const BODY_BYTES_MAX: usize = 64 << 10;
+/// Largest run of batches in one frame of a subscription: one entry's worth, with its offsets. Bytes.
+pub const DELIVERY_BYTES_MAX: usize = ENTRY_BYTES_MAX + (64 << 10);
+/// Most records in one batch. Count.
+pub const BATCH_RECORDS_MAX: usize = 65_536;
+/// Longest key of a record. Bytes.
+pub const KEY_BYTES_MAX: usize = 64 << 10;
+/// Most headers on one record. Count.
+pub const HEADERS_MAX: usize = 64;
+/// Longest name of a header. Bytes.
+pub const HEADER_NAME_BYTES_MAX: usize = 255;
+/// Longest name of a producer. Bytes of UTF-8.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Most batches that one producer may have in flight, and the batches a broker remembers for it. Count.
+pub const IN_FLIGHT_BATCHES_MAX: usize = 4096;
+/// Newest remembered batches that the answer to an `open` or a lookup shows. Count.
+pub const SHOWN_BATCHES_MAX: usize = 16;
+/// Sealed intervals shown in the answer to an `open` or a lookup. Count.
+pub const SHOWN_SEALS_MAX: usize = 256;
+/// Fencing tokens that one request may carry. Count.
+pub const TOKENS_MAX: usize = 64;
+/// Longest time a request may ask a broker to work on it. Milliseconds.
+pub const DEADLINE_MS_MAX: u32 = 600_000;
+/// Members that a hello or a status may list. Count.
+pub const MEMBERS_MAX: usize = 64;
+
+const _: () = assert!(BATCH_BYTES_MAX < ENTRY_BYTES_MAX);
+const _: () = assert!(BATCH_RECORDS_MAX * 2 < BATCH_BYTES_MAX, "the smallest record takes two bytes");
+const _: () = assert!(KEY_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(SHOWN_BATCHES_MAX <= IN_FLIGHT_BATCHES_MAX);

@@ -1,0 +1,390 @@
+//! What a client and a broker say to each other, as types. The bytes are `frame.rs`'s business.
+//!
+//! ```text
+//! stream       opened by   carries
+//! Control      client      Hello first, then KeepAlive, Resolve, Status; small and urgent
+//! Requests     client      Open, Append, Lookup, End; answers in any order, matched by request id
+//! Subscription client      Subscribe once, then the broker sends Delivery frames until one side ends it
+//! ```
+//!
+//! Each stream begins with one byte, its [`StreamKind`]. Every request carries a [`Context`]. Where a field has no
+//! meaning in this version yet, a broker refuses a request that uses it, by name ([`Refusal::Unsupported`]): it is
+//! never ignored.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BrokerId, ClusterId, Epoch, Incarnation, Instance, Lineage, Offset, ProducerId, Refusal, Revision, Sequence,
+    Token,
+};
+
+/// The version of the protocol that this library speaks.
+pub const VERSION: u16 = 1;
+
+/// ALPN protocol that a client offers.
+pub const ALPN_CLIENT: &[u8] = b"sequor-client/1";
+/// ALPN protocol between brokers.
+pub const ALPN_PEER: &[u8] = b"sequor-peer/1";
+
+/// First byte of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum StreamKind {
+    /// Hello, then what is small and urgent.
+    Control = 1,
+    /// Requests and their answers.
+    Requests = 2,
+    /// One subscription.
+    Subscription = 3,
+}
+
+/// First frame on the control stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientHello {
+    /// Oldest version the client speaks.
+    pub version_min: u16,
+    /// Newest version the client speaks.
+    pub version_max: u16,
+    /// The cluster it means to talk to.
+    pub cluster: ClusterId,
+    /// The history it belongs to, if it has seen one.
+    pub lineage: Option<Lineage>,
+    /// Bits of optional behaviour, all 0 so far.
+    pub capabilities: u64,
+    /// Name and version of the client software, for logs. At most 255 bytes.
+    pub software: String,
+}
+
+/// The broker's answer to a [`ClientHello`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerHello {
+    /// The version both will speak.
+    pub version: u16,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its history.
+    pub lineage: Lineage,
+    /// Who answers.
+    pub broker: BrokerId,
+    /// Its data directory's life.
+    pub incarnation: Incarnation,
+    /// Feature level of the replicated state.
+    pub level: u16,
+    /// Bits of optional behaviour, all 0 so far.
+    pub capabilities: u64,
+    /// Largest batch it takes. Bytes.
+    pub batch_bytes_max: u32,
+    /// Most batches in flight per producer. Count.
+    pub in_flight_batches_max: u32,
+    /// Who leads, if known.
+    pub leader: Option<BrokerId>,
+    /// All members.
+    pub members: Vec<Member>,
+}
+
+/// One broker of the cluster, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub id: BrokerId,
+    /// Where it listens: `host:port`.
+    pub address: String,
+}
+
+/// Trace context in the sense of W3C: trace id, span id, flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceContext {
+    /// Id of the trace.
+    pub trace: [u8; 16],
+    /// Id of the caller's span.
+    pub span: [u8; 8],
+    /// Bit 0: sampled.
+    pub flags: u8,
+}
+
+/// The furthest state a session has seen. No answer it gets later may come from before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HighWater {
+    /// The history in which the two numbers mean something.
+    pub lineage: Lineage,
+    /// End offset seen.
+    pub end: Offset,
+    /// Revision seen.
+    pub revision: Revision,
+}
+
+/// What every request carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Context {
+    /// Time from the receipt of the request after which its answer is of no use. Milliseconds.
+    pub deadline_ms: u32,
+    /// Trace context.
+    pub trace: Option<TraceContext>,
+    /// Fencing tokens the caller holds.
+    pub tokens: Vec<Token>,
+    /// What the session has seen; none before its first answer.
+    pub seen: Option<HighWater>,
+}
+
+/// When the caller of an append is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Acks {
+    /// When a majority has it on stable storage.
+    #[default]
+    Quorum,
+    /// When the leader has it on stable storage.
+    Leader,
+    /// When it was handed to the library.
+    None,
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Take a producer's name, and fence whoever had it.
+    Open(Open),
+    /// Write a batch.
+    Append(Append),
+    /// What is known of a producer's name.
+    Lookup(Lookup),
+    /// What became of one number.
+    Resolve(Resolve),
+    /// Where the log ends: linearizable.
+    End,
+    /// This broker's own view of itself. Answered by every broker, never by a quorum.
+    Status,
+    /// Send me the log from an offset on. Only as the first frame of a subscription.
+    Subscribe(Subscribe),
+    /// Keep the session alive (not supported in this version).
+    KeepAlive,
+}
+
+/// See [`Request::Open`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// The producer's name: 1 to 255 bytes of UTF-8. Names that begin with the byte 0 are reserved.
+    pub name: String,
+    /// Who opens. Repeating an `open` with the same instance is harmless.
+    pub instance: Instance,
+    /// The epoch the caller believes is current; 0 for a new name.
+    pub expected_epoch: Epoch,
+}
+
+/// See [`Request::Append`]. The batch itself names producer, epoch and sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// When to answer.
+    pub acks: Acks,
+    /// The lowest sequence that this client may still resend: older ones need not be remembered one by one.
+    pub settled: Sequence,
+    /// Only if the log ends here (not supported in this version).
+    pub expect_end: Option<Offset>,
+    /// The batch, as `batch.rs` draws it.
+    pub batch: Bytes,
+}
+
+/// See [`Request::Lookup`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    /// The producer's name.
+    pub name: String,
+}
+
+/// See [`Request::Resolve`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolve {
+    /// The producer.
+    pub producer: ProducerId,
+    /// The epoch the caller holds.
+    pub epoch: Epoch,
+    /// The number in question.
+    pub sequence: Sequence,
+    /// Give the number up if it is still open (not supported in this version).
+    pub seal: bool,
+}
+
+/// See [`Request::Subscribe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribe {
+    /// First offset wanted.
+    pub from: Offset,
+}
+
+/// What a broker answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// To [`Request::Open`].
+    Opened(Producer),
+    /// To [`Request::Append`].
+    Appended(Appended),
+    /// To [`Request::Lookup`].
+    Found(Producer),
+    /// To [`Request::Resolve`].
+    Resolved(Resolved),
+    /// To [`Request::End`].
+    End(End),
+    /// To [`Request::Status`].
+    Status(Status),
+    /// On a subscription: the next records.
+    Delivery(Delivery),
+    /// To anything: no, and why.
+    Refused(Refusal),
+}
+
+/// A producer's state, as far as a client needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Producer {
+    /// The number that stands for the name in batches.
+    pub id: ProducerId,
+    /// The current epoch.
+    pub epoch: Epoch,
+    /// Who holds it.
+    pub instance: Instance,
+    /// The sequence that comes next.
+    pub next: Sequence,
+    /// Newest batches remembered, oldest first.
+    pub batches: Vec<Remembered>,
+    /// Intervals of numbers that were given up: first, and one past the last.
+    pub sealed: Vec<(Sequence, Sequence)>,
+}
+
+/// A batch as the broker remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Its first sequence.
+    pub first: Sequence,
+    /// Its records.
+    pub count: u32,
+    /// Offset of its first record.
+    pub offset: Offset,
+    /// Digest of its content.
+    pub digest: [u8; 16],
+}
+
+/// An append that is written, now or before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub first: Offset,
+    /// Number of records; they lie side by side.
+    pub count: u32,
+    /// True if an earlier attempt had written it: `first` is where that one put it.
+    pub duplicate: bool,
+    /// First token or lease that it granted, if any.
+    pub token: Option<Token>,
+    /// The branch it took, if it was a transaction: true for `then`.
+    pub branch: Option<bool>,
+    /// End offset of the log, once this was applied: the session's new high-water mark.
+    pub end: Offset,
+}
+
+/// What became of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resolved {
+    /// It is written.
+    Committed {
+        /// Where, if the broker still remembers it one by one.
+        offset: Option<Offset>,
+    },
+    /// It was given up, for ever.
+    Sealed,
+    /// Neither: it may still be written by a request on its way.
+    Open,
+}
+
+/// The committed end of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// First offset that can be read.
+    pub first: Offset,
+    /// One past the last.
+    pub end: Offset,
+    /// Revision of the key-value view.
+    pub revision: Revision,
+    /// The history in which these mean something.
+    pub lineage: Lineage,
+}
+
+/// Part a broker plays in Raft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Replicates what the leader sends.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Decides and replicates.
+    Leader,
+    /// Replicates, but has no vote.
+    Learner,
+}
+
+/// A broker's own view of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Who speaks.
+    pub id: BrokerId,
+    /// The part it plays.
+    pub role: Role,
+    /// Raft term.
+    pub term: u64,
+    /// Who leads, if known.
+    pub leader: Option<BrokerId>,
+    /// Last Raft index in its log.
+    pub last_index: u64,
+    /// Last Raft index it knows to be committed.
+    pub commit: u64,
+    /// Last Raft index it applied.
+    pub applied: u64,
+    /// End offset of what it applied.
+    pub end: Offset,
+    /// What it did since it started.
+    pub counters: Counters,
+}
+
+/// What a broker did since it started. Counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Calls of fdatasync on the log.
+    pub log_syncs: u64,
+    /// Calls of fdatasync on the vote file.
+    pub vote_syncs: u64,
+    /// Blocks written to the log, and their bytes.
+    pub blocks: u64,
+    /// Bytes of those blocks, padding included.
+    pub block_bytes: u64,
+    /// Entries it proposed as leader.
+    pub proposals: u64,
+    /// Batches it wrote as leader.
+    pub batches: u64,
+    /// Records in those batches.
+    pub records: u64,
+    /// Appends it answered as duplicates.
+    pub duplicates: u64,
+    /// Elections it won.
+    pub elections_won: u64,
+}
+
+/// The next records of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Offset after the last record in `batches`.
+    pub next: Offset,
+    /// End offset of the log as the broker knows it.
+    pub end: Offset,
+    /// Names of producers that this subscription has not been told yet.
+    pub names: Vec<(ProducerId, String)>,
+    /// Whole batches in order, each with the offset of its first record. The first may begin before the offset that
+    /// was asked for: a batch is delivered as its producer made it.
+    pub batches: Vec<Placed>,
+}
+
+/// A batch in its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Offset of its first record.
+    pub offset: Offset,
+    /// The batch, in the producer's bytes.
+    pub batch: Bytes,
+}

@@ -1,0 +1,23 @@
+//! The wire protocol: what clients and brokers say to each other, and in which bytes.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `ids.rs` | the integers: offset, sequence, epoch, token, … |
+//! | `limits.rs` | every bound, with its unit |
+//! | `batch.rs` | a batch and its records: what a producer says |
+//! | `message.rs` | requests and answers |
+//! | `frame.rs` | their bytes on a stream |
+//! | `error.rs` | why a request was refused |
+//!
+//! This module imports nothing else of the library: a broker depends on it alone.
+
+pub mod batch;
+mod error;
+pub mod frame;
+mod ids;
+pub mod limits;
+mod message;
+
+pub use error::*;
+pub use ids::*;
+pub use message::*;
