@@ -228,6 +228,8 @@ pub enum Field {
     Tokens,
     /// The deadline.
     Deadline,
+    /// The digest of a batch's records.
+    Digest,
 }
 
 impl std::fmt::Display for Field {
@@ -243,6 +245,7 @@ impl std::fmt::Display for Field {
             Self::Name => "producer name",
             Self::Tokens => "token list",
             Self::Deadline => "deadline",
+            Self::Digest => "content digest",
         })
     }
 }
@@ -273,6 +276,8 @@ pub enum Feature {
     ExpectEnd,
     /// Sealing.
     Seal,
+    /// A retry whose batch is cut in another way than the attempt that was written.
+    OtherCut,
     /// Session producers and keep-alives.
     Sessions,
     /// The key-value view.
@@ -295,6 +300,7 @@ impl std::fmt::Display for Feature {
             Self::Tokens => f.write_str("fencing tokens"),
             Self::ExpectEnd => f.write_str("an expected end offset"),
             Self::Seal => f.write_str("sealing"),
+            Self::OtherCut => f.write_str("a retry cut in another way"),
             Self::Sessions => f.write_str("sessions"),
             Self::KeyValue => f.write_str("the key-value view"),
             Self::FollowerReads => f.write_str("reads from a follower"),

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `ids.rs` | the integers: offset, sequence, epoch, token, … |
 //! | `limits.rs` | every bound, with its unit |
-//! | `batch.rs` | a batch and its records: what a producer says |
+//! | `record.rs` | one record: what a user says |
+//! | `batch.rs` | a batch of records: what a producer says |
 //! | `message.rs` | requests and answers |
 //! | `frame.rs` | their bytes on a stream |
 //! | `error.rs` | why a request was refused |
@@ -17,6 +18,7 @@ pub mod frame;
 mod ids;
 pub mod limits;
 mod message;
+mod record;
 
 pub use error::*;
 pub use ids::*;
