@@ -1,1 +1,650 @@
-//! x
+//! Requests and answers as bytes on a stream.
+//!
+//! ```text
+//!    0  length u32      bytes of the frame after this field: 20 + body + payload
+//!    4  kind u16        what it is: `Kind`
+//!    6  flags u16       none yet
+//!    8  request id u64  chosen by who asks, carried back by the answer; 0 in a hello
+//!   16  body length u32
+//!   20  crc u32         CRC-32 of bytes 0 to 20 and the body
+//!   24  body            postcard; a request's body begins with the length of its context, and the context
+//!       payload         raw: one batch (Append), or for each batch of a Delivery
+//!                         offset u64 | length u32 | batch
+//! ```
+//!
+//! Numbers in the header are little-endian. The checksum leaves the payload out because a batch brings its own, which
+//! covers it from producer to consumer; so a megabyte is summed up once where it is judged and not again here.
+//!
+//! Two kinds of failure are kept apart. A [`FrameError`] means that the stream cannot be followed any further: nobody
+//! knows where the next frame begins. A [`Refusal`] speaks of one frame that is whole but not acceptable: it is
+//! answered, and the stream goes on. A kind that is not known is of the second sort.
+//!
+//! How it may grow: a body only grows at its end, and a peer sends what it added only to one that speaks the version
+//! which added it. Hellos and answers may end with more than their reader knows; a request may not, because a broker
+//! must not ignore a wish.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use super::{
+    Acks, Append, ClientHello, Context, Delivery, Feature, Field, Lookup, Offset, Open, Placed, ProducerId,
+    Refusal, Request, RequestId, Resolve, Response, Sequence, ServerHello, Subscribe,
+    limits::{
+        BATCH_BYTES_MAX, BODY_BYTES_MAX, DEADLINE_MS_MAX, DELIVERY_BYTES_MAX, NAME_BYTES_MAX, TOKENS_MAX,
+    },
+};
+
+/// Length of a frame's header. Bytes.
+pub const HEADER_BYTES: usize = 24;
+/// The part of the header that the length field counts. Bytes.
+const COUNTED_HEADER_BYTES: usize = HEADER_BYTES - 4;
+const PAYLOAD_BYTES_MAX: usize =
+    if BATCH_BYTES_MAX > DELIVERY_BYTES_MAX { BATCH_BYTES_MAX } else { DELIVERY_BYTES_MAX };
+/// Largest frame. Bytes.
+pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX + PAYLOAD_BYTES_MAX;
+/// Offset and length in front of each batch of a delivery. Bytes.
+pub const PLACE_BYTES: usize = 12;
+
+/// What a frame is. An answer is its request with the highest bit set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Kind {
+    /// [`ClientHello`].
+    ClientHello = 0x0001,
+    /// [`Request::Open`].
+    Open = 0x0010,
+    /// [`Request::Append`].
+    Append = 0x0011,
+    /// [`Request::Lookup`].
+    Lookup = 0x0012,
+    /// [`Request::Resolve`].
+    Resolve = 0x0013,
+    /// [`Request::End`].
+    End = 0x0014,
+    /// [`Request::Status`].
+    Status = 0x0015,
+    /// [`Request::Subscribe`].
+    Subscribe = 0x0016,
+    /// [`Request::KeepAlive`]: reserved, refused by name.
+    KeepAlive = 0x0017,
+    /// Retire a producer's name: reserved.
+    Retire = 0x0018,
+    /// A transaction on log and key-value view: reserved.
+    Transact = 0x0020,
+    /// A read of the key-value view: reserved.
+    Range = 0x0021,
+    /// A watch on the key-value view: reserved.
+    Watch = 0x0022,
+    /// [`ServerHello`].
+    ServerHello = 0x8001,
+    /// [`Response::Refused`]: the answer to a request of any kind.
+    Refused = 0x8000,
+    /// [`Response::Opened`].
+    Opened = 0x8010,
+    /// [`Response::Appended`].
+    Appended = 0x8011,
+    /// [`Response::Found`].
+    Found = 0x8012,
+    /// [`Response::Resolved`].
+    Resolved = 0x8013,
+    /// [`Response::End`].
+    EndIs = 0x8014,
+    /// [`Response::Status`].
+    StatusIs = 0x8015,
+    /// [`Response::Delivery`].
+    Delivery = 0x8016,
+}
+
+impl Kind {
+    const ALL: [Self; 22] = [
+        Self::ClientHello,
+        Self::Open,
+        Self::Append,
+        Self::Lookup,
+        Self::Resolve,
+        Self::End,
+        Self::Status,
+        Self::Subscribe,
+        Self::KeepAlive,
+        Self::Retire,
+        Self::Transact,
+        Self::Range,
+        Self::Watch,
+        Self::ServerHello,
+        Self::Refused,
+        Self::Opened,
+        Self::Appended,
+        Self::Found,
+        Self::Resolved,
+        Self::EndIs,
+        Self::StatusIs,
+        Self::Delivery,
+    ];
+
+    /// The kind with this number, if there is one.
+    #[must_use]
+    pub fn of(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u16 == number)
+    }
+}
+
+/// One frame, ready to be written: the head, then the chunks of the payload, none of them copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Header and body.
+    pub head: Bytes,
+    /// The payload; empty for most kinds.
+    pub payload: Vec<Bytes>,
+}
+
+impl Frame {
+    /// Its whole length. Bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.head.len() + self.payload.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// Never: a frame has at least its header.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// What to write, in order.
+    pub fn into_chunks(self) -> impl Iterator<Item = Bytes> {
+        std::iter::once(self.head).chain(self.payload)
+    }
+
+    fn build(kind: Kind, id: RequestId, body: &[u8], payload: Vec<Bytes>) -> Result<Self, Refusal> {
+        within(Field::Body, body.len(), BODY_BYTES_MAX)?;
+        let payload_bytes: usize = payload.iter().map(Bytes::len).sum();
+        within(Field::Batch, payload_bytes, payload_bytes_max(kind))?;
+        let mut head = BytesMut::with_capacity(HEADER_BYTES + body.len());
+        head.put_u32_le((COUNTED_HEADER_BYTES + body.len() + payload_bytes) as u32);
+        head.put_u16_le(kind as u16);
+        head.put_u16_le(0);
+        head.put_u64_le(id.0);
+        head.put_u32_le(body.len() as u32);
+        head.put_u32_le(checksum(&head, body));
+        head.put_slice(body);
+        Ok(Self { head: head.freeze(), payload })
+    }
+}
+
+fn payload_bytes_max(kind: Kind) -> usize {
+    match kind {
+        Kind::Append => BATCH_BYTES_MAX,
+        Kind::Delivery => DELIVERY_BYTES_MAX,
+        _ => 0,
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct AppendBody {
+    acks: Acks,
+    settled: Sequence,
+    expect_end: Option<Offset>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct DeliveryBody {
+    next: Offset,
+    end: Offset,
+    names: Vec<(ProducerId, String)>,
+}
+
+/// The frame of the first thing a client says.
+///
+/// # Errors
+///
+/// [`Refusal::TooLarge`].
+pub fn encode_client_hello(hello: &ClientHello) -> Result<Frame, Refusal> {
+    Frame::build(Kind::ClientHello, RequestId(0), &postcard_of(hello), Vec::new())
+}
+
+/// The frame of the answer to it.
+///
+/// # Errors
+///
+/// [`Refusal::TooLarge`].
+pub fn encode_server_hello(hello: &ServerHello) -> Result<Frame, Refusal> {
+    Frame::build(Kind::ServerHello, RequestId(0), &postcard_of(hello), Vec::new())
+}
+
+/// The frame of a request.
+///
+/// # Errors
+///
+/// [`Refusal::TooLarge`] or [`Refusal::Malformed`] for what a broker would refuse to read.
+pub fn encode_request(id: RequestId, context: &Context, request: &Request) -> Result<Frame, Refusal> {
+    check_context(context)?;
+    check_request(request)?;
+    let (kind, message, payload) = match request {
+        Request::Open(open) => (Kind::Open, postcard_of(open), None),
+        Request::Append(append) => {
+            let Append { acks, settled, expect_end, batch } = append;
+            let body = AppendBody { acks: *acks, settled: *settled, expect_end: *expect_end };
+            (Kind::Append, postcard_of(&body), Some(batch.clone()))
+        }
+        Request::Lookup(lookup) => (Kind::Lookup, postcard_of(lookup), None),
+        Request::Resolve(resolve) => (Kind::Resolve, postcard_of(resolve), None),
+        Request::End => (Kind::End, Vec::new(), None),
+        Request::Status => (Kind::Status, Vec::new(), None),
+        Request::Subscribe(subscribe) => (Kind::Subscribe, postcard_of(subscribe), None),
+        Request::KeepAlive => (Kind::KeepAlive, Vec::new(), None),
+    };
+    let context = postcard_of(context);
+    let mut body = postcard_of(&(context.len() as u32));
+    body.extend_from_slice(&context);
+    body.extend_from_slice(&message);
+    Frame::build(kind, id, &body, payload.into_iter().collect())
+}
+
+/// The frame of an answer.
+///
+/// # Errors
+///
+/// [`Refusal::TooLarge`] if the answer takes more than a frame may: only a delivery can.
+pub fn encode_response(id: RequestId, response: &Response) -> Result<Frame, Refusal> {
+    let (kind, body) = match response {
+        Response::Opened(producer) => (Kind::Opened, postcard_of(producer)),
+        Response::Appended(appended) => (Kind::Appended, postcard_of(appended)),
+        Response::Found(producer) => (Kind::Found, postcard_of(producer)),
+        Response::Resolved(resolved) => (Kind::Resolved, postcard_of(resolved)),
+        Response::End(end) => (Kind::EndIs, postcard_of(end)),
+        Response::Status(status) => (Kind::StatusIs, postcard_of(status)),
+        Response::Delivery(delivery) => return encode_delivery(id, delivery),
+        Response::Refused(refusal) => (Kind::Refused, postcard_of(refusal)),
+    };
+    Frame::build(kind, id, &body, Vec::new())
+}
+
+fn encode_delivery(id: RequestId, delivery: &Delivery) -> Result<Frame, Refusal> {
+    let Delivery { next, end, names, batches } = delivery;
+    let body = postcard_of(&DeliveryBody { next: *next, end: *end, names: names.clone() });
+    let mut places = BytesMut::with_capacity(batches.len() * PLACE_BYTES);
+    let mut payload = Vec::with_capacity(batches.len() * 2);
+    for placed in batches {
+        places.put_u64_le(placed.offset.0);
+        places.put_u32_le(placed.batch.len() as u32);
+        payload.push(places.split().freeze());
+        payload.push(placed.batch.clone());
+    }
+    Frame::build(Kind::Delivery, id, &body, payload)
+}
+
+fn postcard_of<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_stdvec(value).expect("a message without maps and references always has a postcard form")
+}
+
+/// Why a stream cannot be followed any further. Close it; what was in flight on it is unknown.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum FrameError {
+    /// The lengths in a frame's header contradict each other.
+    #[error("frame header claims {length} bytes with a body of {body}")]
+    Lengths {
+        /// What the length field says, in bytes.
+        length: usize,
+        /// What the field for the body says, in bytes.
+        body: usize,
+    },
+    /// A frame claims more bytes than any frame may have.
+    #[error("{what} is {found} bytes, the limit is {limit}")]
+    TooLarge {
+        /// What it is.
+        what: Field,
+        /// Its size, in bytes.
+        found: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The checksum of header and body does not fit.
+    #[error("bad checksum of frame header and body: it says {expected:#010x}, the bytes give {found:#010x}")]
+    BadChecksum {
+        /// The checksum that was sent.
+        expected: u32,
+        /// The checksum of what arrived.
+        found: u32,
+    },
+    /// An answer that cannot be read, or that nobody may send here.
+    #[error("frame of kind {kind:#06x} is not an answer that can be read")]
+    Answer {
+        /// The frame's kind.
+        kind: u16,
+    },
+}
+
+/// Cuts a stream of bytes into frames, however the bytes arrive.
+///
+/// Invariants: a length is compared with its limit before it is believed, and the checksum before the payload is
+/// waited for; what is held is at most one frame and the chunks pushed since the last `next`; after an error it
+/// stays in error.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    chunks: VecDeque<Bytes>,
+    buffered: usize,
+    head: Option<Head>,
+    failed: Option<FrameError>,
+}
+
+#[derive(Debug)]
+struct Head {
+    kind: u16,
+    flags: u16,
+    id: RequestId,
+    body: usize,
+    payload: usize,
+    crc: u32,
+    bytes: [u8; COUNTED_HEADER_BYTES],
+    checked: Option<Bytes>,
+}
+
+impl Decoder {
+    /// A decoder at the beginning of a frame.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes of the stream. Call [`Decoder::next`] until it returns none before the next push.
+    pub fn push(&mut self, chunk: Bytes) {
+        if !chunk.is_empty() {
+            self.buffered += chunk.len();
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// The next whole frame; none if more bytes are needed. A payload that lies in one chunk is not copied.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`]: the stream is of no further use.
+    #[allow(clippy::should_implement_trait, reason = "an iterator ends; this one waits for bytes")]
+    pub fn next(&mut self) -> Result<Option<RawFrame>, FrameError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let next = self.advance();
+        if let Err(error) = &next {
+            self.failed = Some(error.clone());
+            self.chunks.clear();
+        }
+        next
+    }
+
+    /// Whether the stream may end here: it holds no part of a frame.
+    #[must_use]
+    pub fn is_between_frames(&self) -> bool {
+        self.head.is_none() && self.buffered == 0
+    }
+
+    fn advance(&mut self) -> Result<Option<RawFrame>, FrameError> {
+        if self.head.is_none() {
+            let Some(bytes) = self.take(HEADER_BYTES) else { return Ok(None) };
+            self.head = Some(Head::read(&bytes)?);
+        }
+        let head = self.head.as_ref().expect("read just now or before");
+        if head.checked.is_none() {
+            let len = head.body;
+            let Some(body) = self.take(len) else { return Ok(None) };
+            self.head.as_mut().expect("as above").check(body)?;
+        }
+        let len = self.head.as_ref().expect("as above").payload;
+        let Some(payload) = self.take(len) else { return Ok(None) };
+        let Head { kind, flags, id, checked, .. } = self.head.take().expect("as above");
+        let body = checked.expect("checked before the payload is taken");
+        Ok(Some(RawFrame { kind, flags, id, body, payload }))
+    }
+
+    /// The next `len` bytes once they are there: a slice if they lie in one chunk, else a copy.
+    fn take(&mut self, len: usize) -> Option<Bytes> {
+        if self.buffered < len {
+            return None;
+        }
+        self.buffered -= len;
+        if len == 0 {
+            return Some(Bytes::new());
+        }
+        let first = self.chunks.front_mut().expect("what is buffered lies in chunks");
+        if first.len() > len {
+            return Some(first.split_to(len));
+        }
+        if first.len() == len {
+            return self.chunks.pop_front();
+        }
+        let mut joined = BytesMut::with_capacity(len);
+        while joined.len() < len {
+            let chunk = self.chunks.front_mut().expect("what is buffered lies in chunks");
+            joined.put(chunk.split_to(chunk.len().min(len - joined.len())));
+            if chunk.is_empty() {
+                self.chunks.pop_front();
+            }
+        }
+        Some(joined.freeze())
+    }
+}
+
+impl Head {
+    fn read(bytes: &Bytes) -> Result<Self, FrameError> {
+        let counted = bytes[..COUNTED_HEADER_BYTES].try_into().expect("the header is longer");
+        let mut fields = bytes.clone();
+        let length = fields.get_u32_le() as usize;
+        let (kind, flags, id) = (fields.get_u16_le(), fields.get_u16_le(), RequestId(fields.get_u64_le()));
+        let (body, crc) = (fields.get_u32_le() as usize, fields.get_u32_le());
+        let limit = FRAME_BYTES_MAX - 4;
+        if length > limit {
+            return Err(FrameError::TooLarge { what: Field::FrameHeader, found: length, limit });
+        }
+        if body > BODY_BYTES_MAX {
+            return Err(FrameError::TooLarge { what: Field::Body, found: body, limit: BODY_BYTES_MAX });
+        }
+        let payload = length.checked_sub(COUNTED_HEADER_BYTES + body);
+        let payload = payload.ok_or(FrameError::Lengths { length, body })?;
+        if payload > PAYLOAD_BYTES_MAX {
+            return Err(FrameError::TooLarge {
+                what: Field::Batch,
+                found: payload,
+                limit: PAYLOAD_BYTES_MAX,
+            });
+        }
+        Ok(Self { kind, flags, id, body, payload, crc, bytes: counted, checked: None })
+    }
+
+    fn check(&mut self, body: Bytes) -> Result<(), FrameError> {
+        let (expected, found) = (self.crc, checksum(&self.bytes, &body));
+        if expected != found {
+            return Err(FrameError::BadChecksum { expected, found });
+        }
+        self.checked = Some(body);
+        Ok(())
+    }
+}
+
+/// A frame that arrived whole; what it means is not looked at yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawFrame {
+    /// The number of its [`Kind`], which need not be one that is known here.
+    pub kind: u16,
+    /// Its flags. None has a meaning yet.
+    pub flags: u16,
+    /// The request it is, or answers.
+    pub id: RequestId,
+    /// The body.
+    pub body: Bytes,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+impl RawFrame {
+    /// Reads it as a request.
+    ///
+    /// # Errors
+    ///
+    /// The refusal to answer with; the stream goes on.
+    pub fn request(self) -> Result<(RequestId, Context, Request), (RequestId, Refusal)> {
+        let id = self.id;
+        let (context, request) = self.read_request().map_err(|refusal| (id, refusal))?;
+        Ok((id, context, request))
+    }
+
+    fn read_request(self) -> Result<(Context, Request), Refusal> {
+        let kind = self.known()?;
+        let malformed = Refusal::Malformed { what: Field::Body };
+        let (context_len, rest) =
+            postcard::take_from_bytes::<u32>(&self.body).map_err(|_| malformed.clone())?;
+        let (context, message) = rest.split_at_checked(context_len as usize).ok_or(malformed)?;
+        let context: Context = exactly(context)?;
+        check_context(&context)?;
+        let request = match kind {
+            Kind::Open => Request::Open(exactly::<Open>(message)?),
+            Kind::Append => {
+                let AppendBody { acks, settled, expect_end } = exactly(message)?;
+                Request::Append(Append { acks, settled, expect_end, batch: self.payload })
+            }
+            Kind::Lookup => Request::Lookup(exactly::<Lookup>(message)?),
+            Kind::Resolve => Request::Resolve(exactly::<Resolve>(message)?),
+            Kind::End => exactly::<()>(message).map(|()| Request::End)?,
+            Kind::Status => exactly::<()>(message).map(|()| Request::Status)?,
+            Kind::Subscribe => Request::Subscribe(exactly::<Subscribe>(message)?),
+            Kind::KeepAlive => exactly::<()>(message).map(|()| Request::KeepAlive)?,
+            Kind::Transact | Kind::Range | Kind::Watch => {
+                return Err(Refusal::Unsupported { what: Feature::KeyValue });
+            }
+            _ => return Err(Refusal::Unsupported { what: Feature::Kind(self.kind) }),
+        };
+        check_request(&request)?;
+        Ok((context, request))
+    }
+
+    /// Reads it as an answer.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::Answer`]: this broker and this library do not understand each other; close the stream.
+    pub fn response(self) -> Result<(RequestId, Response), FrameError> {
+        let (id, kind) = (self.id, self.kind);
+        self.read_response().map(|response| (id, response)).ok_or(FrameError::Answer { kind })
+    }
+
+    fn read_response(self) -> Option<Response> {
+        let body = &self.body;
+        Some(match self.known().ok()? {
+            Kind::Opened => Response::Opened(at_least(body)?),
+            Kind::Appended => Response::Appended(at_least(body)?),
+            Kind::Found => Response::Found(at_least(body)?),
+            Kind::Resolved => Response::Resolved(at_least(body)?),
+            Kind::EndIs => Response::End(at_least(body)?),
+            Kind::StatusIs => Response::Status(at_least(body)?),
+            Kind::Refused => Response::Refused(at_least(body)?),
+            Kind::Delivery => {
+                let DeliveryBody { next, end, names } = at_least(body)?;
+                Response::Delivery(Delivery { next, end, names, batches: placed(self.payload)? })
+            }
+            _ => return None,
+        })
+    }
+
+    /// Reads it as the first frame of a client.
+    ///
+    /// # Errors
+    ///
+    /// The refusal to answer with; the connection ends there.
+    pub fn client_hello(self) -> Result<ClientHello, Refusal> {
+        match self.known()? {
+            Kind::ClientHello => at_least(&self.body).ok_or(Refusal::Malformed { what: Field::Hello }),
+            _ => Err(Refusal::Unsupported { what: Feature::Kind(self.kind) }),
+        }
+    }
+
+    /// Reads it as the first frame of a broker.
+    ///
+    /// # Errors
+    ///
+    /// The broker's refusal if it refused the client's hello; else [`Refusal::Malformed`] or
+    /// [`Refusal::Unsupported`], because this is no hello.
+    pub fn server_hello(self) -> Result<ServerHello, Refusal> {
+        let malformed = Refusal::Malformed { what: Field::Hello };
+        match self.known()? {
+            Kind::ServerHello => at_least(&self.body).ok_or(malformed),
+            Kind::Refused => Err(at_least(&self.body).unwrap_or(malformed)),
+            _ => Err(Refusal::Unsupported { what: Feature::Kind(self.kind) }),
+        }
+    }
+
+    /// The kind, if this library knows it and the frame has no flags and no payload that the kind does not have.
+    fn known(&self) -> Result<Kind, Refusal> {
+        let unknown = Refusal::Unsupported { what: Feature::Kind(self.kind) };
+        let kind = Kind::of(self.kind).ok_or(unknown)?;
+        if self.flags != 0 {
+            return Err(Refusal::Unsupported { what: Feature::Flags(self.flags) });
+        }
+        within(Field::Batch, self.payload.len(), payload_bytes_max(kind))?;
+        Ok(kind)
+    }
+}
+
+/// All of the bytes, and no byte more.
+fn exactly<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(Refusal::Malformed { what: Field::Body }),
+    }
+}
+
+/// What is known of it; there may be more.
+fn at_least<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    postcard::from_bytes(bytes).ok()
+}
+
+fn placed(mut payload: Bytes) -> Option<Vec<Placed>> {
+    let mut batches = Vec::new();
+    while !payload.is_empty() {
+        if payload.len() < PLACE_BYTES {
+            return None;
+        }
+        let (offset, len) = (Offset(payload.get_u64_le()), payload.get_u32_le() as usize);
+        if len > payload.len() {
+            return None;
+        }
+        batches.push(Placed { offset, batch: payload.split_to(len) });
+    }
+    Some(batches)
+}
+
+fn check_context(context: &Context) -> Result<(), Refusal> {
+    within(Field::Tokens, context.tokens.len(), TOKENS_MAX)?;
+    within(Field::Deadline, context.deadline_ms as usize, DEADLINE_MS_MAX as usize)
+}
+
+fn check_request(request: &Request) -> Result<(), Refusal> {
+    match request {
+        Request::Open(Open { name, .. }) | Request::Lookup(Lookup { name }) => {
+            within(Field::Name, name.len(), NAME_BYTES_MAX)?;
+            if name.is_empty() || name.starts_with('\0') {
+                return Err(Refusal::Malformed { what: Field::Name });
+            }
+            Ok(())
+        }
+        Request::Append(append) => within(Field::Batch, append.batch.len(), BATCH_BYTES_MAX),
+        Request::Resolve(_) | Request::End | Request::Status | Request::Subscribe(_) | Request::KeepAlive => {
+            Ok(())
+        }
+    }
+}
+
+fn within(what: Field, found: usize, limit: usize) -> Result<(), Refusal> {
+    if found > limit {
+        return Err(Refusal::TooLarge { what, found: found as u64, limit: limit as u64 });
+    }
+    Ok(())
+}
+
+fn checksum(header: &[u8], body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(header);
+    hasher.update(body);
+    hasher.finalize()
+}
