@@ -1,0 +1,4 @@
+//! scratch
+#[cfg(test)]
+mod authority;
+pub mod tls;
