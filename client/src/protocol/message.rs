@@ -15,8 +15,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BrokerId, ClusterId, Epoch, Incarnation, Instance, Lineage, Offset, ProducerId, Refusal, Revision, Sequence,
-    Token,
+    BrokerId, ClusterId, Epoch, Feature, Incarnation, Instance, Lineage, Offset, ProducerId, Refusal,
+    Revision, Sequence, Token,
 };
 
 /// The version of the protocol that this library speaks.
@@ -37,6 +37,19 @@ pub enum StreamKind {
     Requests = 2,
     /// One subscription.
     Subscription = 3,
+}
+
+impl TryFrom<u8> for StreamKind {
+    type Error = Refusal;
+
+    fn try_from(byte: u8) -> Result<Self, Refusal> {
+        match byte {
+            1 => Ok(Self::Control),
+            2 => Ok(Self::Requests),
+            3 => Ok(Self::Subscription),
+            other => Err(Refusal::Unsupported { what: Feature::Stream(other) }),
+        }
+    }
 }
 
 /// First frame on the control stream.

@@ -7,12 +7,14 @@
 //! | `record.rs` | one record: what a user says |
 //! | `batch.rs` | a batch of records: what a producer says |
 //! | `message.rs` | requests and answers |
-//! | `frame.rs` | their bytes on a stream |
+//! | `body.rs` | the bytes of each message |
+//! | `frame.rs` | how they follow one another on a stream |
 //! | `error.rs` | why a request was refused |
 //!
 //! This module imports nothing else of the library: a broker depends on it alone.
 
 pub mod batch;
+mod body;
 mod error;
 pub mod frame;
 mod ids;

@@ -1,0 +1,173 @@
+//! A batch against a plain list of records, and against damage.
+
+use bytes::Bytes;
+use proptest::{collection::vec, option, prelude::*};
+use sequor_client::protocol::{
+    Epoch, Feature, Field, ProducerId, Refusal, Sequence,
+    batch::{Batch, BatchBuilder, HEADER_BYTES, Header, PushError, Record},
+    limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, KEY_BYTES_MAX},
+};
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..200).prop_map(Bytes::from)
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let header = (bytes(), bytes()).prop_map(|(name, value)| Header { name, value });
+    (-1_000_000i64..1_000_000, option::of(bytes()), vec(header, 0..3), option::of(bytes()))
+        .prop_map(|(timestamp, key, headers, value)| Record { timestamp, key, headers, value })
+}
+
+fn seal(records: &[Record]) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    for record in records {
+        builder.push(record).unwrap();
+    }
+    let announced = builder.bytes();
+    let bytes = builder.seal(ProducerId(7), Epoch(3), Sequence(41));
+    assert_eq!(bytes.len(), announced);
+    bytes
+}
+
+fn read(batch: &Batch) -> Vec<Record> {
+    batch.records().map(Result::unwrap).collect()
+}
+
+proptest! {
+    #[test]
+    fn what_goes_in_comes_out(records in vec(record(), 1..20)) {
+        let batch = Batch::parse(seal(&records)).unwrap();
+        prop_assert_eq!(read(&batch), records.clone());
+        prop_assert_eq!(batch.count() as usize, records.len());
+        prop_assert_eq!((batch.producer(), batch.epoch()), (ProducerId(7), Epoch(3)));
+        prop_assert_eq!(batch.end_sequence(), Sequence(41 + records.len() as u64));
+        prop_assert_eq!(batch.check_records(), Ok(()));
+        prop_assert_eq!(batch.verify_digest(), Ok(()));
+    }
+
+    #[test]
+    fn any_flipped_bit_is_noticed(records in vec(record(), 1..5), at: prop::sample::Index, bit in 0..8) {
+        let mut bytes = seal(&records).to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1u8 << bit;
+        prop_assert!(Batch::parse(bytes.into()).is_err());
+    }
+
+    #[test]
+    fn a_shortened_batch_is_refused(records in vec(record(), 1..5), len: prop::sample::Index) {
+        let bytes = seal(&records);
+        prop_assert!(Batch::parse(bytes.slice(..len.index(bytes.len()))).is_err());
+    }
+
+    #[test]
+    fn random_bytes_never_make_a_reader_panic(noise in vec(any::<u8>(), 0..300)) {
+        prop_assert!(Batch::parse(noise.into()).is_err());
+    }
+
+    /// The checksum is made right again, so that the damage reaches the reader of the records.
+    #[test]
+    fn damaged_records_never_make_a_reader_panic(
+        records in vec(record(), 1..5),
+        at: prop::sample::Index,
+        byte: u8,
+    ) {
+        let mut bytes = seal(&records).to_vec();
+        let at = HEADER_BYTES + at.index(bytes.len() - HEADER_BYTES);
+        let damaged = bytes[at] != byte;
+        bytes[at] = byte;
+        // A new stamp, under the same epoch, corrects the checksum and nothing else.
+        let crc = { let mut h = crc32fast::Hasher::new(); h.update(&bytes[..4]); h.update(&bytes[8..]); h.finalize() };
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        let batch = Batch::parse(bytes.into()).unwrap();
+        let read: Result<Vec<_>, _> = batch.records().collect();
+        prop_assert_eq!(read.is_ok(), batch.check_records().is_ok());
+        if damaged && read.as_ref().is_ok_and(|read| *read == records) {
+            prop_assert!(false, "damage went unnoticed");
+        }
+    }
+}
+
+#[test]
+fn a_new_epoch_changes_epoch_and_checksum_only() {
+    let old = Batch::parse(seal(&[Record::new("a").with_timestamp(5), Record::new("b")])).unwrap();
+    let new = old.clone().restamp(Epoch(9));
+    assert_eq!(Batch::parse(new.bytes().clone()), Ok(new.clone()));
+    assert_eq!(new.epoch(), Epoch(9));
+    assert_eq!(new.digest(), old.digest());
+    let differs: Vec<usize> =
+        (0..old.bytes().len()).filter(|at| old.bytes()[*at] != new.bytes()[*at]).collect();
+    assert!(differs.iter().all(|at| (4..8).contains(at) || (24..32).contains(at)), "{differs:?}");
+}
+
+#[test]
+fn timestamps_are_not_content() {
+    let early = Batch::parse(seal(&[Record::new("a").with_timestamp(5), Record::new("b").with_timestamp(6)]));
+    let late =
+        Batch::parse(seal(&[Record::new("a").with_timestamp(70), Record::new("b").with_timestamp(70)]));
+    assert_eq!(early.unwrap().digest(), late.unwrap().digest());
+}
+
+#[test]
+fn an_absent_key_is_not_an_empty_key() {
+    let records = [Record::new("a"), Record::new("a").with_key(""), Record::tombstone("k")];
+    let batch = Batch::parse(seal(&records)).unwrap();
+    assert_eq!(read(&batch), records);
+}
+
+#[test]
+fn slices_are_taken_from_the_batch_itself() {
+    let batch = Batch::parse(seal(&[Record::new("some value")])).unwrap();
+    let within = batch.bytes().as_ptr_range();
+    let value = batch.records().next().unwrap().unwrap().value.unwrap();
+    assert!(within.contains(&value.as_ptr()));
+}
+
+#[test]
+fn a_full_batch_says_so_and_stays_as_it_is() {
+    let mut builder = BatchBuilder::with_limits(2, BATCH_BYTES_MAX);
+    builder.push(&Record::new("a")).unwrap();
+    builder.push(&Record::new("b")).unwrap();
+    assert_eq!(builder.push(&Record::new("c")), Err(PushError::Full));
+    assert_eq!(builder.count(), 2);
+
+    let mut builder = BatchBuilder::with_limits(BATCH_RECORDS_MAX, 100);
+    builder.push_value(None, &[0; 20], 0).unwrap();
+    assert_eq!(builder.push_value(None, &[0; 20], 0), Err(PushError::Full));
+    assert_eq!(builder.push_value(None, &[0; 10], 0), Ok(()));
+    assert!(builder.bytes() <= 100);
+}
+
+#[test]
+fn timestamps_too_far_apart_belong_into_two_batches() {
+    let mut builder = BatchBuilder::new();
+    builder.push(&Record::new("a").with_timestamp(i64::MIN)).unwrap();
+    assert_eq!(builder.push(&Record::new("b").with_timestamp(i64::MAX)), Err(PushError::Full));
+}
+
+#[test]
+fn a_record_that_fits_into_no_batch_is_refused_by_name() {
+    let mut builder = BatchBuilder::new();
+    let key = Record::new("").with_key(vec![0; KEY_BYTES_MAX + 1]);
+    assert!(matches!(builder.push(&key), Err(PushError::Record(Refusal::TooLarge { what: Field::Key, .. }))));
+    let value = Record::new(vec![0; BATCH_BYTES_MAX]);
+    assert!(matches!(
+        builder.push(&value),
+        Err(PushError::Record(Refusal::TooLarge { what: Field::Batch, .. }))
+    ));
+    assert!(builder.is_empty());
+}
+
+#[test]
+fn what_a_later_version_may_bring_is_refused_by_name() {
+    let sound = seal(&[Record::new("a")]);
+    for (at, value, what) in [
+        (0, 2, Feature::BatchFormat(2)),
+        (1, 2, Feature::Flags(2)),
+        (2, 1, Feature::Codec(1)),
+        (3, 2, Feature::DigestHash(2)),
+    ] {
+        let mut bytes = sound.to_vec();
+        bytes[at] = value;
+        assert_eq!(Batch::parse(bytes.into()), Err(Refusal::Unsupported { what }));
+    }
+}
