@@ -1,0 +1,1 @@
+//! One block: what one write put on disk.
