@@ -1,0 +1,134 @@
+//! A certificate authority of a cluster: who it certifies, and under which names.
+//!
+//! A cluster has two. The one for **peers** signs brokers; the one for **clients** signs clients. So no client's
+//! certificate, however it leaked, can ever pass for a broker. A broker has one certificate, which it shows to its
+//! peers, whichever of the two connected, and to its clients.
+//!
+//! | certificate | signed by | names | use |
+//! |---|---|---|---|
+//! | broker | peers | `broker-<id>.sequor`, `<cluster>.cluster.sequor` | server and client |
+//! | client | clients | `client.<cluster>.cluster.sequor` | client |
+//!
+//! Certificates do not expire by date: an outage on a date that nobody remembers is worse than what it would
+//! prevent here, where membership names each broker's certificate by its digest.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, KeyUsagePurpose,
+};
+use rustls::{CipherSuite, SupportedCipherSuite, crypto::ring::default_provider};
+
+use sequor_client::protocol::{BrokerId, ClusterId};
+
+/// Signs certificates of one kind, for one cluster.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    cluster: ClusterId,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A certificate and its private key.
+pub(crate) struct Certified {
+    /// The certificate, as PEM.
+    pub(crate) certificate: String,
+    /// Its private key, as PEM. To be kept from other users.
+    pub(crate) key: String,
+    /// SHA-256 of the certificate's DER form.
+    pub(crate) fingerprint: [u8; 32],
+}
+
+impl Authority {
+    /// The authority that signs brokers.
+    pub(crate) fn peers(cluster: ClusterId) -> Result<Self, rcgen::Error> {
+        Self::new(cluster, "peers")
+    }
+
+    /// The authority that signs clients.
+    pub(crate) fn clients(cluster: ClusterId) -> Result<Self, rcgen::Error> {
+        Self::new(cluster, "clients")
+    }
+
+    fn new(cluster: ClusterId, kind: &str) -> Result<Self, rcgen::Error> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = name(cluster, &format!("sequor {kind} authority"));
+        // It signs leaves and no further authority.
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Ok(Self { cluster, issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)? })
+    }
+
+    /// Its own certificate, as PEM.
+    pub(crate) fn certificate(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// Its private key, as PEM: whoever has it can add brokers or clients.
+    pub(crate) fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
+    /// Certifies a broker.
+    pub(crate) fn certify_broker(&self, id: BrokerId) -> Result<Certified, rcgen::Error> {
+        let names = [format!("broker-{id}.sequor"), format!("{}.cluster.sequor", self.cluster)];
+        let uses = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.certify(&format!("sequor broker {id}"), &names, &uses)
+    }
+
+    /// Certifies a client.
+    pub(crate) fn certify_client(&self) -> Result<Certified, rcgen::Error> {
+        let names = [format!("client.{}.cluster.sequor", self.cluster)];
+        self.certify("sequor client", &names, &[ExtendedKeyUsagePurpose::ClientAuth])
+    }
+
+    fn certify(
+        &self,
+        common_name: &str,
+        names: &[String],
+        uses: &[ExtendedKeyUsagePurpose],
+    ) -> Result<Certified, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name = name(self.cluster, common_name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = uses.to_vec();
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Certified {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            fingerprint: sha256(certificate.der()),
+        })
+    }
+}
+
+/// A subject that says which cluster it belongs to: two clusters' authorities must not look alike.
+fn name(cluster: ClusterId, common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::OrganizationName, format!("sequor cluster {cluster}"));
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+/// SHA-256, from the same provider that speaks TLS.
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let suites = default_provider().cipher_suites;
+    let hash = suites.iter().find_map(|suite| match suite {
+        SupportedCipherSuite::Tls13(suite) if suite.common.suite == CipherSuite::TLS13_AES_128_GCM_SHA256 => {
+            Some(suite.common.hash_provider)
+        }
+        _ => None,
+    });
+    let hash = hash.expect("every provider of TLS 1.3 has the suite that TLS 1.3 makes mandatory");
+    hash.hash(bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sha256_is_sha256() {
+        let hex: String = sha256(b"abc").iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

@@ -1,0 +1,108 @@
+//! The command line: the flags that every command knows, and the list of commands.
+//!
+//! Each command's own flags are in the file of that command. A value is taken from the flag, else from the
+//! environment, else from the context or configuration file, else it is the default that the help shows.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{certs::CertsArgs, serve::ServeArgs};
+
+const EXAMPLES: &str = "\
+Examples:
+  sequor quickstart                                   see it work: three brokers, a real file, a leader killed half way
+  sequor certs init demo --brokers 3                  make a cluster's certificates, identities and configuration
+  sequor serve --config demo/broker-1.toml            run one of its brokers
+  sequor --context demo/context.toml append --producer import/1 lines.txt
+  sequor --context demo/context.toml tail --until-end
+
+Exit codes:
+  0 ok   1 error   2 usage   3 precondition failed   4 unreachable or timed out   5 unhealthy   6 not allowed";
+
+/// One replicated log for doing something exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "sequor", version, propagate_version = true, after_help = EXAMPLES, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command knows.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Global {
+    /// Which cluster to talk to: a context file, as `certs init` writes one.
+    ///
+    /// Without it: ./sequor-dev/context.toml, then sequor/context.toml in the user's configuration directory.
+    #[arg(long, global = true, env = "SEQUOR_CONTEXT", value_name = "FILE")]
+    pub(crate) context: Option<PathBuf>,
+
+    /// Longest time to wait for one answer, through all changes of leader, such as 500ms, 30s or 2min.
+    #[arg(long, global = true, env = "SEQUOR_DEADLINE", value_name = "TIME", default_value = "60s",
+          value_parser = deadline)]
+    pub(crate) deadline: Duration,
+
+    /// What to log on stderr: error, warn, info, debug, trace, or a filter such as `warn,sequor_broker=debug`.
+    ///
+    /// Without it: `info` for `serve`, `warn` for all others. Text on a terminal, JSON otherwise.
+    #[arg(long, global = true, env = "SEQUOR_LOG", value_name = "LEVEL")]
+    pub(crate) log: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make certificates, identities and configuration of a cluster.
+    Certs(CertsArgs),
+    /// Run one broker.
+    Serve(ServeArgs),
+}
+
+/// How to print what is not a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shape {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Shortest and longest deadline that makes sense on the wire.
+const DEADLINE_BOUNDS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(600);
+
+fn deadline(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 30s"))?;
+    if DEADLINE_BOUNDS.contains(&time) {
+        return Ok(time);
+    }
+    let (least, most) = (DEADLINE_BOUNDS.start(), DEADLINE_BOUNDS.end());
+    Err(format!(
+        "it has to be between {} and {}",
+        humantime::format_duration(*least),
+        humantime::format_duration(*most)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_deadline_has_a_unit_and_bounds() {
+        assert_eq!(deadline("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!(deadline("2min"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "30", "0s", "1h", "soon"] {
+            assert!(deadline(wrong).is_err(), "{wrong}");
+        }
+    }
+}

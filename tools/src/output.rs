@@ -1,0 +1,92 @@
+//! Stdout: collected in memory, written in large pieces, and quiet about a reader that has gone.
+//!
+//! Standard output may be a pipe into a slow reader. Writing to it from the thread that drives the connections
+//! would hold up their keep-alives, so it goes through tokio, which writes on a thread of its own.
+
+use std::io::{self, ErrorKind};
+
+use thiserror::Error;
+use tokio::io::{AsyncWriteExt as _, Stdout, stdout};
+
+use crate::exit::{Exit, Failure, Verdict};
+
+/// What is collected before it is written. Bytes.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Standard output.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pending: Vec<u8>,
+    out: Stdout,
+}
+
+/// Stdout does not take what we have to say.
+#[derive(Debug, Error)]
+#[error("cannot write to standard output")]
+pub(crate) struct OutputError {
+    #[from]
+    source: io::Error,
+}
+
+impl Verdict for OutputError {
+    fn exit(&self) -> Exit {
+        Exit::Error
+    }
+}
+
+impl Output {
+    pub(crate) fn new() -> Self {
+        Self { pending: Vec::with_capacity(PIECE_BYTES), out: stdout() }
+    }
+
+    /// Adds to what is collected.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// Adds `value` as one line of JSON.
+    pub(crate) fn push_json(&mut self, value: &impl serde::Serialize) {
+        serde_json::to_writer(&mut self.pending, value)
+            .expect("what is printed has string keys and goes to memory");
+        self.pending.push(b'\n');
+    }
+
+    /// Writes what is collected, if it is enough to be worth it.
+    pub(crate) async fn settle(&mut self) -> Result<(), Failure> {
+        if self.pending.len() < PIECE_BYTES {
+            return Ok(());
+        }
+        self.flush().await
+    }
+
+    /// Writes all that is collected.
+    ///
+    /// # Errors
+    /// [`Failure::ReaderGone`] when the other end of a pipe was closed.
+    pub(crate) async fn flush(&mut self) -> Result<(), Failure> {
+        let written = async {
+            self.out.write_all(&self.pending).await?;
+            self.out.flush().await
+        };
+        let result = written.await;
+        self.pending.clear();
+        result.map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => Failure::ReaderGone,
+            _ => OutputError::from(error).into(),
+        })
+    }
+}
+
+/// Writes `text` to stdout at once: for the commands that run without a runtime.
+///
+/// # Errors
+/// As [`Output::flush`].
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    io::Write::write_all(&mut out, text.as_bytes()).and_then(|()| io::Write::flush(&mut out)).map_err(
+        |error| match error.kind() {
+            ErrorKind::BrokenPipe => Failure::ReaderGone,
+            _ => OutputError::from(error).into(),
+        },
+    )
+}
