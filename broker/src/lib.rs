@@ -1,1 +1,23 @@
-//! x
+//! A sequor broker.
+//!
+//! ```text
+//!            +------------------------------ core ------------------------------+
+//!  requests  |  admission ──► draft of an entry ──► node (raft) ──► wal::Log     |  replies
+//!  peers  ──►|                                          │                        |──► peers
+//!  ticks     |            machine ◄── committed entries ┘                        |  tickets (I/O as a value)
+//!            +-------------------------------------------------------------------+
+//!                       ▲ the same object, two drivers ▲
+//!            io: QUIC, timers, threads          sim: virtual time, network and disks from one seed
+//! ```
+//!
+//! Everything a broker decides is in [`core`]: synchronous, without socket, file, thread, clock or unseeded
+//! randomness. `io` (feature `io`) runs it on a machine, `sim` (feature `sim`) runs a whole cluster of it in one
+//! thread and judges it from outside.
+
+#[cfg(feature = "io")]
+pub mod config;
+pub mod core;
+#[cfg(feature = "io")]
+pub mod io;
+#[cfg(feature = "sim")]
+pub mod sim;

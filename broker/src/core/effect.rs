@@ -1,0 +1,279 @@
+//! What the leader decided, as the data of one Raft entry.
+//!
+//! ```text
+//!  0        1       2        4         8            16          24
+//!  | format | flags | level  | effects | log time   | wall time | effect … effect |
+//!  | u8 = 1 | u8 = 0| u16    | u32     | u64 ms     | u64 ms    |                 |
+//!
+//!  effect                        Open body                              Append body
+//!  0      2       4        8     0    8       16         32             0       8         16
+//!  | kind | flags | length |     | id | epoch | instance | name |       | base  | settled | batch … |
+//!  | u16  | u16=0 | u32    |     | u64| u64   | 16 bytes | UTF-8|       | u64   | u64     |         |
+//! ```
+//!
+//! All integers are little-endian. The numbers that the leader chose (`id`, `epoch`, `base`) are *stamps*: applying
+//! an effect chooses them again and compares. The batch is the producer's own bytes, with the producer's checksum.
+//! An entry without data is the no-op by which a new leader commits what its predecessors left.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use sequor_client::protocol::batch::Batch;
+use sequor_client::protocol::{Epoch, Instance, Offset, ProducerId, Refusal, Sequence};
+use thiserror::Error;
+
+/// The newest feature level that this build knows.
+pub const LEVEL: u16 = 1;
+/// Bytes before the first effect of an entry.
+pub const ENVELOPE_BYTES: usize = 24;
+const FORMAT: u8 = 1;
+const EFFECT_HEADER_BYTES: usize = 8;
+const OPEN_FIXED_BYTES: usize = 32;
+const APPEND_FIXED_BYTES: usize = 16;
+const KIND_OPEN: u16 = 1;
+const KIND_APPEND: u16 = 2;
+
+/// One change of the state, decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A producer's name was taken.
+    Open(Opening),
+    /// A batch was written.
+    Append(Written),
+}
+
+/// See [`Effect::Open`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Stamp: the number that stands for the name.
+    pub id: ProducerId,
+    /// Stamp: the epoch granted.
+    pub epoch: Epoch,
+    /// Who opened.
+    pub instance: Instance,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+/// See [`Effect::Append`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Stamp: offset of the first record.
+    pub base: Offset,
+    /// The lowest number that the producer may still resend.
+    pub settled: Sequence,
+    /// The batch.
+    pub batch: Batch,
+}
+
+impl Effect {
+    /// Bytes that this effect takes in an entry.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        EFFECT_HEADER_BYTES
+            + match self {
+                Self::Open(opening) => OPEN_FIXED_BYTES + opening.name.len(),
+                Self::Append(written) => append_body_bytes(written.batch.bytes().len()),
+            }
+    }
+
+    fn encode(&self, out: &mut BytesMut) {
+        let (kind, length) = match self {
+            Self::Open(_) => (KIND_OPEN, self.bytes() - EFFECT_HEADER_BYTES),
+            Self::Append(_) => (KIND_APPEND, self.bytes() - EFFECT_HEADER_BYTES),
+        };
+        out.put_u16_le(kind);
+        out.put_u16_le(0);
+        out.put_u32_le(u32::try_from(length).expect("an effect fits an entry of at most 1 MiB"));
+        match self {
+            Self::Open(opening) => {
+                out.put_u64_le(opening.id.0);
+                out.put_u64_le(opening.epoch.0);
+                out.put_slice(&opening.instance.0);
+                out.put_slice(opening.name.as_bytes());
+            }
+            Self::Append(written) => {
+                out.put_u64_le(written.base.0);
+                out.put_u64_le(written.settled.0);
+                out.put_slice(written.batch.bytes());
+            }
+        }
+    }
+
+    fn decode(kind: u16, mut body: Bytes) -> Result<Self, EntryError> {
+        match kind {
+            KIND_OPEN if body.len() > OPEN_FIXED_BYTES => {
+                let name = body.split_off(OPEN_FIXED_BYTES);
+                let name = std::str::from_utf8(&name).map_err(|_| EntryError::Malformed)?;
+                Ok(Self::Open(Opening {
+                    id: ProducerId(u64_at(&body, 0)),
+                    epoch: Epoch(u64_at(&body, 8)),
+                    instance: Instance(body[16..32].try_into().expect("the slice is 16 bytes long")),
+                    name: name.into(),
+                }))
+            }
+            KIND_APPEND if body.len() > APPEND_FIXED_BYTES => {
+                let batch = body.split_off(APPEND_FIXED_BYTES);
+                Ok(Self::Append(Written {
+                    base: Offset(u64_at(&body, 0)),
+                    settled: Sequence(u64_at(&body, 8)),
+                    batch: Batch::trusted(batch).map_err(EntryError::Batch)?,
+                }))
+            }
+            KIND_OPEN | KIND_APPEND => Err(EntryError::Malformed),
+            other => Err(EntryError::UnknownEffect(other)),
+        }
+    }
+}
+
+/// Bytes that a batch of `batch_bytes` takes in an entry.
+#[must_use]
+pub fn append_bytes(batch_bytes: usize) -> usize {
+    EFFECT_HEADER_BYTES + append_body_bytes(batch_bytes)
+}
+
+fn append_body_bytes(batch_bytes: usize) -> usize {
+    APPEND_FIXED_BYTES + batch_bytes
+}
+
+/// What is common to all effects of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// Feature level that the leader wrote at.
+    pub level: u16,
+    /// Log time, in milliseconds: see [`LogClock`](super::time::LogClock).
+    pub log_time_ms: u64,
+    /// The leader's wall clock, in milliseconds since 1970. Advisory: nothing is decided by it.
+    pub wall_ms: u64,
+}
+
+/// The data of one entry.
+#[must_use]
+pub fn encode(envelope: Envelope, effects: &[Effect]) -> Bytes {
+    let bytes = ENVELOPE_BYTES + effects.iter().map(Effect::bytes).sum::<usize>();
+    let mut out = BytesMut::with_capacity(bytes);
+    out.put_u8(FORMAT);
+    out.put_u8(0);
+    out.put_u16_le(envelope.level);
+    out.put_u32_le(
+        u32::try_from(effects.len()).expect("an entry of at most 1 MiB has fewer effects than a u32"),
+    );
+    out.put_u64_le(envelope.log_time_ms);
+    out.put_u64_le(envelope.wall_ms);
+    for effect in effects {
+        effect.encode(&mut out);
+    }
+    debug_assert_eq!(out.len(), bytes);
+    out.freeze()
+}
+
+/// Why the data of an entry cannot be applied. The entry was committed, so the broker that meets this must stop.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EntryError {
+    /// The bytes end early or contradict themselves.
+    #[error("the entry's data is malformed")]
+    Malformed,
+    /// A newer format.
+    #[error("entry format {0} is not known to this build (it knows {FORMAT})")]
+    UnknownFormat(u8),
+    /// Flags that this build does not know.
+    #[error("entry flags {0:#06x} are not known to this build")]
+    UnknownFlags(u16),
+    /// A newer level.
+    #[error("the entry needs level {0}, this build has level {LEVEL}: upgrade this broker")]
+    NewerLevel(u16),
+    /// An effect that this build does not know.
+    #[error("effect kind {0} is not known at level {LEVEL}: upgrade this broker")]
+    UnknownEffect(u16),
+    /// A batch that is none.
+    #[error("a batch in the entry cannot be read")]
+    Batch(#[source] Refusal),
+}
+
+/// Reads the effects of an entry one after the other, without copying batches.
+#[derive(Debug)]
+pub struct Effects {
+    /// What is common to them.
+    pub envelope: Envelope,
+    left: u32,
+    rest: Bytes,
+}
+
+impl Effects {
+    /// Begins to read `data`, which must not be empty (an empty entry is a no-op and has no envelope).
+    ///
+    /// # Errors
+    /// If the envelope is not one that this build knows.
+    pub fn open(mut data: Bytes) -> Result<Self, EntryError> {
+        if data.len() < ENVELOPE_BYTES {
+            return Err(EntryError::Malformed);
+        }
+        let rest = data.split_off(ENVELOPE_BYTES);
+        if data[0] != FORMAT {
+            return Err(EntryError::UnknownFormat(data[0]));
+        }
+        if data[1] != 0 {
+            return Err(EntryError::UnknownFlags(data[1].into()));
+        }
+        let level = u16_at(&data, 2);
+        if level > LEVEL {
+            return Err(EntryError::NewerLevel(level));
+        }
+        let envelope = Envelope { level, log_time_ms: u64_at(&data, 8), wall_ms: u64_at(&data, 16) };
+        Ok(Self { envelope, left: u32_at(&data, 4), rest })
+    }
+
+    fn read(&mut self) -> Result<Effect, EntryError> {
+        if self.rest.len() < EFFECT_HEADER_BYTES {
+            return Err(EntryError::Malformed);
+        }
+        let header = self.rest.split_to(EFFECT_HEADER_BYTES);
+        let flags = u16_at(&header, 2);
+        if flags != 0 {
+            return Err(EntryError::UnknownFlags(flags));
+        }
+        let length = u32_at(&header, 4) as usize;
+        if self.rest.len() < length {
+            return Err(EntryError::Malformed);
+        }
+        let body = self.rest.split_to(length);
+        Effect::decode(u16_at(&header, 0), body)
+    }
+}
+
+impl Iterator for Effects {
+    type Item = Result<Effect, EntryError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return if self.rest.is_empty() { None } else { Some(Err(self.give_up())) };
+        }
+        self.left -= 1;
+        let effect = self.read();
+        if effect.is_err() {
+            self.give_up();
+        }
+        Some(effect)
+    }
+}
+
+impl Effects {
+    /// Ends the iteration: after an error nothing that follows can be trusted.
+    fn give_up(&mut self) -> EntryError {
+        self.left = 0;
+        self.rest = Bytes::new();
+        EntryError::Malformed
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(bytes[at..at + 2].try_into().expect("the slice is 2 bytes long"))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("the slice is 4 bytes long"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("the slice is 8 bytes long"))
+}

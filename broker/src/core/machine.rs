@@ -1,0 +1,206 @@
+//! The state that the log is folded into, and the one function that decides what a request does to it.
+//!
+//! [`Machine::decide`] is asked twice. At *admission* the leader asks it with a request and the head state: what comes
+//! out, with its stamps, goes into the log. At *apply* every broker asks it again, with the request that the logged
+//! effect describes and the applied state: the same effect must come out, stamp for stamp. If another one does, this
+//! broker's state is not what the leader's was, and it stops before it can answer anybody.
+//!
+//! A refusal or a duplicate changes nothing and is never logged: the log holds only what happened.
+
+use std::sync::Arc;
+
+use sequor_client::protocol::batch::Batch;
+use sequor_client::protocol::{
+    Appended, Epoch, Instance, Offset, ProducerId, Refusal, Resolved, Response, Sequence, Token,
+};
+use thiserror::Error;
+
+use super::effect::{Effect, Opening, Written};
+use super::genesis::Genesis;
+use super::producers::{OpenVerdict, Producers};
+
+/// A request that can change the state.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// Take a producer's name.
+    Open {
+        /// The name.
+        name: Arc<str>,
+        /// Who asks.
+        instance: Instance,
+        /// The epoch that must be current.
+        expected: Epoch,
+    },
+    /// Write a batch.
+    Append {
+        /// The batch.
+        batch: Batch,
+        /// The lowest number that the producer may still resend.
+        settled: Sequence,
+    },
+}
+
+/// What comes of an [`Operation`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It changes the state like this.
+    Write(Effect),
+    /// It changes nothing and is answered like this: it was done before.
+    Known(Response),
+    /// It is refused.
+    Refuse(Refusal),
+}
+
+/// The state at one place of the log. A clone is O(1).
+///
+/// Invariants:
+/// 1. `end` is the number of records in all entries folded so far: offsets are dense.
+/// 2. `tokens` never falls; every id or token granted was drawn by raising it by one.
+/// 3. `producers` holds at most `producers_max` names; beyond that new names are refused, nothing is evicted.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    producers_max: u64,
+    end: Offset,
+    tokens: Token,
+    producers: Producers,
+}
+
+/// An entry whose stamps are not what this broker's state gives.
+#[derive(Debug, Error)]
+#[error("this broker's state is not the leader's: the entry says {logged:?}, the state gives {decided:?}")]
+pub struct Mismatch {
+    /// What the leader decided.
+    pub logged: Box<Effect>,
+    /// What this broker would have decided.
+    pub decided: Box<Verdict>,
+}
+
+impl Machine {
+    /// The state before the first entry of a cluster.
+    #[must_use]
+    pub fn new(genesis: &Genesis) -> Self {
+        Self {
+            producers_max: genesis.settings().producers_max,
+            end: Offset(0),
+            tokens: Token(0),
+            producers: Producers::default(),
+        }
+    }
+
+    /// One past the offset of the last record.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.end
+    }
+
+    /// The table of producers.
+    #[must_use]
+    pub fn producers(&self) -> &Producers {
+        &self.producers
+    }
+
+    /// What became of one number of a producer.
+    ///
+    /// # Errors
+    /// If there is no such producer.
+    pub fn resolve(&self, id: ProducerId, sequence: Sequence) -> Result<Resolved, Refusal> {
+        self.producers.resolve(id, sequence, self.tokens.0)
+    }
+
+    /// What `operation` does to this state. Changes nothing.
+    #[must_use]
+    pub fn decide(&self, operation: &Operation) -> Verdict {
+        match operation {
+            Operation::Open { name, instance, expected } => self.decide_open(name, *instance, *expected),
+            Operation::Append { batch, settled } => self.decide_append(batch, *settled),
+        }
+    }
+
+    fn decide_open(&self, name: &Arc<str>, instance: Instance, expected: Epoch) -> Verdict {
+        let (id, epoch) = match self.producers.judge_open(name, instance, expected) {
+            Err(refusal) => return Verdict::Refuse(refusal),
+            Ok(OpenVerdict::Held(producer)) => return Verdict::Known(Response::Opened(producer)),
+            Ok(OpenVerdict::Create) if self.producers.len() as u64 >= self.producers_max => {
+                return Verdict::Refuse(Refusal::TableFull { limit_names: self.producers_max });
+            }
+            Ok(OpenVerdict::Create) => (ProducerId(self.tokens.plus(1).0), Epoch(1)),
+            Ok(OpenVerdict::Raise(id, epoch)) => (id, epoch),
+        };
+        Verdict::Write(Effect::Open(Opening { id, epoch, instance, name: Arc::clone(name) }))
+    }
+
+    fn decide_append(&self, batch: &Batch, settled: Sequence) -> Verdict {
+        match self.producers.judge_append(batch, self.end, self.tokens.0) {
+            Err(refusal) => Verdict::Refuse(refusal),
+            Ok(Some(duplicate)) => Verdict::Known(Response::Appended(duplicate)),
+            Ok(None) => {
+                // What is not written yet cannot be settled.
+                let settled = settled.min(batch.first_sequence());
+                Verdict::Write(Effect::Append(Written { base: self.end, settled, batch: batch.clone() }))
+            }
+        }
+    }
+
+    /// Folds an effect that [`Machine::decide`] just gave for this state, and says how its request is answered.
+    pub fn absorb(&mut self, effect: &Effect) -> Response {
+        match effect {
+            Effect::Open(opening) => {
+                self.tokens = self.tokens.max(Token(opening.id.0));
+                self.producers.absorb_open(opening, self.end);
+                let shown = self.producers.show(&opening.name);
+                Response::Opened(shown.expect("the name was absorbed a line above"))
+            }
+            Effect::Append(written) => {
+                debug_assert_eq!(written.base, self.end, "offsets are dense");
+                let count = written.batch.count();
+                self.producers.absorb_append(written);
+                self.end = self.end.plus(count.into());
+                Response::Appended(Appended {
+                    first: written.base,
+                    count,
+                    duplicate: false,
+                    token: None,
+                    branch: None,
+                    end: self.end,
+                })
+            }
+        }
+    }
+
+    /// Applies a committed effect: decides again, compares every stamp, and folds.
+    ///
+    /// # Errors
+    /// [`Mismatch`] if this state decides otherwise than the leader's did. The broker must stop.
+    pub fn apply(&mut self, effect: &Effect) -> Result<(), Mismatch> {
+        let decided = self.decide(&self.operation_of(effect));
+        if !matches!(&decided, Verdict::Write(again) if again == effect) {
+            return Err(Mismatch { logged: Box::new(effect.clone()), decided: Box::new(decided) });
+        }
+        self.absorb(effect);
+        Ok(())
+    }
+
+    /// The request that an effect answers.
+    fn operation_of(&self, effect: &Effect) -> Operation {
+        match effect {
+            Effect::Open(opening) => Operation::Open {
+                name: Arc::clone(&opening.name),
+                instance: opening.instance,
+                expected: Epoch(opening.epoch.0.saturating_sub(1)),
+            },
+            Effect::Append(written) => {
+                Operation::Append { batch: written.batch.clone(), settled: written.settled }
+            }
+        }
+    }
+
+    /// A checksum of the whole state: equal on two brokers that applied the same entries.
+    #[must_use]
+    pub fn fingerprint(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.end.0.to_le_bytes());
+        hasher.update(&self.tokens.0.to_le_bytes());
+        self.producers.fingerprint(&mut hasher);
+        hasher.finalize()
+    }
+}

@@ -1,0 +1,563 @@
+//! The core: everything a broker decides, and nothing it does.
+//!
+//! # The life of an append
+//!
+//! 1. [`Core::handle_request`] takes it in. Its bytes are checked; it is queued.
+//! 2. [`Core::pass`] decides everything that is queued, in order, against a draft of the head state (`admission.rs`).
+//!    What is written becomes **one** raft entry with its offsets stamped in (`effect.rs`), and the request waits under
+//!    the entry's index and term (`waiting.rs`).
+//! 3. Raft wants the entry stored and sent (`node.rs`). It is staged in the log; its messages leave by
+//!    [`Core::poll_peer`] at once; [`Core::poll_ticket`] hands out the write and the sync as a value.
+//! 4. The driver runs the ticket and returns it by [`Core::handle_synced`]; followers do the same and acknowledge by
+//!    [`Core::handle_peer`]. When a majority has it on stable storage, raft commits it.
+//! 5. The entry is applied: every broker decides it once more, compares the stamps, and folds it (`machine.rs`).
+//! 6. The answer leaves by [`Core::poll_reply`].
+//!
+//! Events go in by `handle_*`, one `pass` works, work comes out by `poll_*` until it is dry. Time is an argument,
+//! randomness a seed. Two drivers run this object: `io` on a machine, `sim` in a world of its own.
+//!
+//! # When it stops
+//!
+//! Some things must not be survived: an entry that this state cannot reproduce, a disk that returns other bytes than it
+//! was given, a log that lost what it had acknowledged. The core then *halts*: it answers nobody any more, and
+//! [`Core::halted`] says why.
+
+mod admission;
+pub mod effect;
+pub mod genesis;
+pub mod machine;
+mod node;
+mod peer;
+mod positions;
+pub mod producers;
+mod questions;
+mod storage;
+mod subscription;
+pub mod time;
+mod waiting;
+
+use std::collections::VecDeque;
+
+use raft::eraftpb::{Message, MessageType};
+use sequor_client::protocol::{
+    self as wire, BrokerId, ClusterId, Context, Counters, Incarnation, Lineage, Member, Offset, Request,
+    Response, ServerHello, Status,
+};
+use sequor_wal::{Done, Index, Log, ReadError, Spare, SpareOrder, Ticket};
+use thiserror::Error;
+
+use self::admission::{Head, Queue};
+use self::effect::{Effects, EntryError, LEVEL};
+use self::genesis::Genesis;
+use self::machine::{Machine, Mismatch};
+use self::node::{Node, Rejected, Work};
+use self::positions::Positions;
+use self::storage::LogStorage;
+use self::time::{LogClock, Time};
+use self::waiting::{Answer, Waiting};
+
+pub use self::node::Timing;
+pub use self::peer::{
+    Lane, PEER_HELLO_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, PEER_VERSION, PeerError, PeerHello, PeerMessage,
+};
+pub use self::subscription::Subscription;
+pub use self::waiting::{Caller, SessionId};
+
+/// Idle time after which the last block of the log gets a witness. Microseconds.
+const WITNESS_AFTER_US: u64 = 50_000;
+/// Most ticks made up for after the driver was held up. More would count time in which peers were not listened to.
+const TICKS_AT_ONCE_MAX: u64 = 3;
+
+/// What a core is told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its history.
+    pub lineage: Lineage,
+    /// Who this broker is.
+    pub broker: BrokerId,
+    /// The life of its data directory.
+    pub incarnation: Incarnation,
+    /// What the cluster was before its first entry.
+    pub genesis: Genesis,
+    /// Length of a tick. Microseconds.
+    pub tick_us: u64,
+    /// How long things take in raft.
+    pub timing: Timing,
+    /// Where all randomness of this core comes from.
+    pub seed: u64,
+}
+
+/// Why a core stopped for good.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Halt {
+    /// An applied entry gives another state than the leader had.
+    #[error("entry {index} cannot be applied")]
+    Mismatch {
+        /// Raft index of the entry.
+        index: Index,
+        /// Both sides.
+        #[source]
+        cause: Mismatch,
+    },
+    /// An entry of the log is not readable as one.
+    #[error("entry {index} cannot be read")]
+    Entry {
+        /// Raft index of the entry.
+        index: Index,
+        /// Why.
+        #[source]
+        cause: EntryError,
+    },
+    /// The disk does not return what it was given.
+    #[error("the log cannot be read")]
+    Log(#[from] ReadError),
+    /// The leader knows this log to have been longer.
+    #[error(
+        "this broker has lost entries that it had acknowledged: the leader's commit for it is {commit}, its log ends \
+         at {last}; it must not vote again: remove it and add a new broker"
+    )]
+    LostEntries {
+        /// What the leader knows.
+        commit: Index,
+        /// What is here.
+        last: Index,
+    },
+    /// A leader has another entry where ours is committed.
+    #[error("the leader has another entry at index {index}, which is committed here: compare both logs")]
+    OtherCommitted {
+        /// Where.
+        index: Index,
+    },
+    /// The leader's log differs from ours in an entry of the same index and term.
+    #[error(
+        "the log differs from the leader's at or before index {index}: chain {found:#010x} here, {expected:#010x} \
+         there"
+    )]
+    OtherChain {
+        /// Where it was noticed.
+        index: Index,
+        /// The leader's checksum.
+        expected: u32,
+        /// Ours.
+        found: u32,
+    },
+}
+
+/// An answer to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Whom it is for.
+    pub caller: Caller,
+    /// What it says.
+    pub response: Response,
+}
+
+/// A broker's decisions. See the module's header.
+///
+/// Invariants:
+/// 1. `applied` is the fold of the entries up to `applied_index`, all of them committed.
+/// 2. `head`, while there is one, is `applied` with the entries from `applied_index + 1` to `head.index` on top, all of
+///    them proposed by this broker in `head.term`, which it leads.
+/// 3. No answer leaves before what it says is committed, or before leadership is proven by something that began after
+///    the request arrived.
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    node: Node,
+    clock: LogClock,
+    next_tick: Time,
+    last_block: Option<Time>,
+    applied: Machine,
+    applied_index: Index,
+    head: Option<Head>,
+    positions: Positions,
+    queue: Queue,
+    waiting: Waiting,
+    replies: VecDeque<Reply>,
+    outbox: VecDeque<(BrokerId, PeerMessage)>,
+    counters: Counters,
+    led_term: Option<u64>,
+    halt: Option<Halt>,
+}
+
+impl Core {
+    /// A core over a recovered log, of which everything up to `commit` was seen committed before.
+    #[must_use]
+    pub fn new(settings: Settings, log: Log, commit: Index, now: Time) -> Self {
+        let voters = settings.genesis.members().iter().map(|member| member.id.0).collect();
+        let storage = LogStorage::new(log, voters, commit);
+        let node = Node::new(settings.broker.0, storage, settings.timing, settings.seed);
+        Self {
+            node,
+            clock: LogClock::new(0, now),
+            next_tick: now + settings.tick_us,
+            last_block: None,
+            applied: Machine::new(&settings.genesis),
+            applied_index: 0,
+            head: None,
+            positions: Positions::default(),
+            queue: Queue::default(),
+            waiting: Waiting::default(),
+            replies: VecDeque::new(),
+            outbox: VecDeque::new(),
+            counters: Counters::default(),
+            led_term: None,
+            halt: None,
+            settings,
+        }
+    }
+
+    /// Lets time pass. Call it at [`Core::next_tick`], or as soon after as possible.
+    pub fn handle_tick(&mut self, now: Time) {
+        let due = now.since(self.next_tick) / self.settings.tick_us + u64::from(now >= self.next_tick);
+        for _ in 0..due.min(TICKS_AT_ONCE_MAX) {
+            self.node.tick();
+        }
+        if due > 0 {
+            self.next_tick = self.next_tick + due * self.settings.tick_us;
+        }
+        if self.last_block.is_some_and(|at| now.since(at) >= WITNESS_AFTER_US) {
+            self.last_block = None;
+            self.node.log_mut().request_witness();
+        }
+    }
+
+    /// When the next tick is due.
+    #[must_use]
+    pub fn next_tick(&self) -> Time {
+        self.next_tick
+    }
+
+    /// Takes a request of a client.
+    pub fn handle_request(&mut self, now: Time, caller: Caller, context: &Context, request: Request) {
+        self.receive(now, caller, context, request);
+    }
+
+    /// Takes a message of the authenticated peer `from`.
+    pub fn handle_peer(&mut self, now: Time, from: BrokerId, message: PeerMessage) {
+        if let Err(halt) = self.check_chain(&message) {
+            return self.halt(halt);
+        }
+        let log_time_ms = message.log_time_ms;
+        match self.node.step(from.0, message.raft) {
+            Ok(()) => self.clock.hear(log_time_ms, now),
+            Err(Rejected::Foreign) => {}
+            Err(Rejected::LostEntries { commit, last }) => self.halt(Halt::LostEntries { commit, last }),
+            Err(Rejected::OtherCommitted { index }) => self.halt(Halt::OtherCommitted { index }),
+        }
+    }
+
+    /// Says that the connection to a peer broke: what was on its way may be lost.
+    pub fn handle_peer_lost(&mut self, peer: BrokerId) {
+        self.node.peer_lost(peer.0);
+    }
+
+    /// Takes back a ticket that was run.
+    pub fn handle_synced(&mut self, now: Time, done: Done) {
+        self.node.log_mut().handle_synced(done);
+        self.last_block = Some(now);
+    }
+
+    /// Takes a segment that was made ready.
+    pub fn handle_spare(&mut self, spare: Spare) {
+        self.node.log_mut().handle_spare(spare);
+    }
+
+    /// Gives up leadership to the follower that is furthest, if this broker leads.
+    pub fn hand_over(&mut self) {
+        self.node.hand_over();
+    }
+
+    /// Has the last block witnessed, before a clean stop.
+    pub fn prepare_to_stop(&mut self) {
+        self.node.log_mut().request_witness();
+    }
+
+    /// Works on everything that was handed in. `wall_ms` is the wall clock, in milliseconds since 1970; it is only
+    /// written down.
+    pub fn pass(&mut self, now: Time, wall_ms: u64) {
+        if self.halt.is_none() {
+            self.advance(now);
+            self.admit(now, wall_ms);
+            self.advance(now);
+            self.give_ready_answers();
+        }
+    }
+
+    /// The next answer to a client.
+    pub fn poll_reply(&mut self) -> Option<Reply> {
+        self.replies.pop_front()
+    }
+
+    /// The next message to a peer.
+    pub fn poll_peer(&mut self) -> Option<(BrokerId, PeerMessage)> {
+        self.outbox.pop_front()
+    }
+
+    /// The next write and sync to run, if none is out.
+    pub fn poll_ticket(&mut self) -> Option<Ticket> {
+        if self.halt.is_some() { None } else { self.node.log_mut().poll_ticket() }
+    }
+
+    /// The next segment to make ready.
+    pub fn poll_spare(&mut self) -> Option<SpareOrder> {
+        if self.halt.is_some() { None } else { self.node.log_mut().poll_spare() }
+    }
+
+    /// Why this core stopped, if it did. The driver must stop the broker.
+    #[must_use]
+    pub fn halted(&self) -> Option<&Halt> {
+        self.halt.as_ref()
+    }
+
+    /// True while this broker leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.node.leads()
+    }
+
+    /// Who leads, if known.
+    #[must_use]
+    pub fn leader(&self) -> Option<BrokerId> {
+        self.node.leader().map(BrokerId)
+    }
+
+    /// One past the last offset that is committed and applied here.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.applied.end()
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        self.node.log()
+    }
+
+    /// The state up to [`Core::applied_index`].
+    #[must_use]
+    pub fn state(&self) -> &Machine {
+        &self.applied
+    }
+
+    /// Raft index of the last applied entry.
+    #[must_use]
+    pub fn applied_index(&self) -> Index {
+        self.applied_index
+    }
+
+    /// This broker's own view of itself.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let log = self.node.log().counters();
+        Status {
+            id: self.settings.broker,
+            role: self.node.role(),
+            term: self.node.term(),
+            leader: self.leader(),
+            last_index: self.node.log_end(),
+            commit: self.node.commit(),
+            applied: self.applied_index,
+            end: self.end(),
+            counters: Counters {
+                log_syncs: log.log_syncs,
+                vote_syncs: log.vote_syncs,
+                blocks: log.blocks,
+                block_bytes: log.block_bytes,
+                ..self.counters
+            },
+        }
+    }
+
+    /// How this broker greets a client.
+    #[must_use]
+    pub fn hello(&self) -> ServerHello {
+        let members = self.settings.genesis.members().iter();
+        ServerHello {
+            version: wire::VERSION,
+            cluster: self.settings.cluster,
+            lineage: self.settings.lineage,
+            broker: self.settings.broker,
+            incarnation: self.settings.incarnation,
+            level: LEVEL,
+            capabilities: 0,
+            batch_bytes_max: u32::try_from(wire::limits::BATCH_BYTES_MAX).expect("it is below 1 MiB"),
+            in_flight_batches_max: u32::try_from(wire::limits::IN_FLIGHT_BATCHES_MAX).expect("it is 4096"),
+            leader: self.leader(),
+            members: members
+                .map(|member| Member { id: member.id, address: member.address.clone() })
+                .collect(),
+        }
+    }
+
+    /// How this broker greets a peer.
+    #[must_use]
+    pub fn peer_hello(&self) -> PeerHello {
+        let last = self.node.log().last();
+        PeerHello {
+            version: PEER_VERSION,
+            cluster: self.settings.cluster,
+            lineage: self.settings.lineage,
+            broker: self.settings.broker,
+            incarnation: self.settings.incarnation,
+            level: LEVEL,
+            first_index: self.node.log().first_index(),
+            last: (last.index, last.term, last.chain),
+        }
+    }
+
+    /// Lets raft work until it wants nothing more.
+    fn advance(&mut self, now: Time) {
+        self.settle(now);
+        loop {
+            self.notice_leadership();
+            let Some(work) = self.node.work() else { break };
+            if let Some(error) = self.node.storage_mut().failure() {
+                return self.halt(Halt::Log(error));
+            }
+            if let Err(halt) = self.carry_out(now, work) {
+                return self.halt(halt);
+            }
+            self.settle(now);
+        }
+    }
+
+    /// Reports what became durable, and sends the messages that waited for it.
+    fn settle(&mut self, now: Time) {
+        let messages = self.node.settle();
+        if let Err(halt) = self.send(now, messages) {
+            self.halt(halt);
+        }
+    }
+
+    fn carry_out(&mut self, now: Time, work: Work) -> Result<(), Halt> {
+        self.send(now, work.messages)?;
+        for read in work.reads {
+            if let Ok(number) = read.request_ctx.as_slice().try_into() {
+                self.waiting.proven(u64::from_le_bytes(number), read.index);
+            }
+        }
+        for entry in work.committed {
+            self.apply(&storage::from_raft(&entry))?;
+        }
+        self.node.applied(self.applied_index);
+        Ok(())
+    }
+
+    /// Folds one committed entry and answers who waited for it.
+    fn apply(&mut self, entry: &sequor_wal::Entry) -> Result<(), Halt> {
+        let index = entry.index;
+        assert_eq!(index, self.applied_index + 1, "entries are applied in order, each once");
+        if !entry.data.is_empty() {
+            let damaged = |cause| Halt::Entry { index, cause };
+            let first = self.applied.end();
+            let effects = Effects::open(entry.data.clone()).map_err(damaged)?;
+            for effect in effects {
+                let effect = effect.map_err(damaged)?;
+                self.applied.apply(&effect).map_err(|cause| Halt::Mismatch { index, cause })?;
+            }
+            if self.applied.end() > first {
+                self.positions.note(first, index, entry.data.len());
+            }
+        }
+        self.applied_index = index;
+        self.check_head();
+        let released = self.waiting.applied(index, entry.term);
+        for (caller, answer) in released.given {
+            self.give(caller, answer);
+        }
+        for (caller, response) in released.lost {
+            self.reply(caller, response);
+        }
+        Ok(())
+    }
+
+    /// Once everything that was proposed is applied, head and applied state are the same. (Invariant 2; only in builds
+    /// with assertions, for it looks at the whole state.)
+    fn check_head(&self) {
+        if cfg!(debug_assertions)
+            && let Some(head) = self.head.as_ref().filter(|head| head.index == self.applied_index)
+        {
+            assert_eq!(
+                head.machine.fingerprint(),
+                self.applied.fingerprint(),
+                "head and applied state differ"
+            );
+        }
+    }
+
+    /// Notices that leadership was won or lost.
+    fn notice_leadership(&mut self) {
+        let leads = self.node.leads().then(|| self.node.term());
+        if leads == self.led_term {
+            return;
+        }
+        if self.led_term.is_some() {
+            self.head = None;
+            for (caller, response) in self.waiting.deposed(self.node.commit(), self.leader()) {
+                self.reply(caller, response);
+            }
+        }
+        if leads.is_some() {
+            self.counters.elections_won += 1;
+        }
+        self.led_term = leads;
+    }
+
+    fn give_ready_answers(&mut self) {
+        for (caller, answer) in self.waiting.ready(self.applied_index) {
+            self.give(caller, answer);
+        }
+    }
+
+    fn give(&mut self, caller: Caller, answer: Answer) {
+        let response = match answer {
+            Answer::Wrote(response) | Answer::Nothing(response) => response,
+            Answer::Question(question) => self.answer(question),
+        };
+        self.reply(caller, response);
+    }
+
+    fn reply(&mut self, caller: Caller, response: Response) {
+        if let Response::Appended(wire::Appended { duplicate: true, .. }) = response {
+            self.counters.duplicates += 1;
+        }
+        self.replies.push_back(Reply { caller, response });
+    }
+
+    fn send(&mut self, now: Time, messages: Vec<Message>) -> Result<(), Halt> {
+        let log_time_ms = self.clock.read(now);
+        for raft in messages {
+            let chain = match raft.get_msg_type() {
+                MessageType::MsgAppend => {
+                    self.node.log().position(raft.index)?.map_or(0, |before| before.chain)
+                }
+                _ => 0,
+            };
+            self.outbox
+                .push_back((BrokerId(raft.to), PeerMessage { raft, chain, log_time_ms, level: LEVEL }));
+        }
+        Ok(())
+    }
+
+    /// Where both logs have an entry of the same index and term, everything up to it must be the same.
+    fn check_chain(&self, message: &PeerMessage) -> Result<(), Halt> {
+        let before = &message.raft;
+        if before.get_msg_type() != MessageType::MsgAppend || before.index > self.node.log_end() {
+            return Ok(());
+        }
+        match self.node.log().position(before.index)? {
+            Some(own) if own.term == before.log_term && own.chain != message.chain => {
+                Err(Halt::OtherChain { index: own.index, expected: message.chain, found: own.chain })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn halt(&mut self, halt: Halt) {
+        self.halt.get_or_insert(halt);
+    }
+}

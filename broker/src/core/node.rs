@@ -1,0 +1,389 @@
+//! Raft, driven without I/O. The only file that calls the `raft` crate's state machine.
+//!
+//! What that crate leaves to its caller, and where it is done:
+//!
+//! * *Durability in order.* Each `Ready` that raft hands out is numbered. What it wants stored is staged in the log at
+//!   once; its number is reported back, and the messages that rest on it leave, only when everything staged up to that
+//!   point is durable ([`Node::settle`]). A `Ready` with nothing to store queues behind the ones before it.
+//!   Only a leader's messages leave before that: they carry entries, not promises.
+//! * *Randomness.* The crate draws election timeouts from the operating system. They are overwritten, after every call,
+//!   by one drawn from our own seed once per change of term or role.
+//! * *Trust.* A message is checked before the crate sees it: it panics on some that a broken peer could send, and obeys
+//!   some that no peer has a business sending ([`Node::step`]).
+//! * *Silence.* A proposal is only made as leader (a follower would forward it); reads only after the first commit of
+//!   the term (they would be dropped).
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use bytes::Bytes;
+use raft::eraftpb::{Entry as RaftEntry, Message, MessageType};
+use raft::{Config, RawNode, ReadOnlyOption, ReadState, StateRole};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use sequor_client::protocol::Role;
+use sequor_client::protocol::limits::ENTRY_BYTES_MAX;
+use sequor_wal::{Index, Log, Term, Vote};
+
+use super::storage::{LogStorage, from_raft};
+
+/// Most bytes of entries in one message to a peer.
+const MESSAGE_BYTES_MAX: u64 = ENTRY_BYTES_MAX as u64;
+/// Most append messages to one peer without an answer. Count.
+const IN_FLIGHT_MESSAGES_MAX: usize = 256;
+/// Most bytes of entries that a leader proposes beyond the commit.
+const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
+/// Most bytes of committed entries taken from raft at once.
+const COMMITTED_BYTES_PER_READY_MAX: u64 = 8 << 20;
+
+/// How long things take in raft, in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Ticks between two heartbeats of a leader.
+    pub heartbeat_ticks: u32,
+    /// Least ticks without a leader before an election; the most is twice that.
+    pub election_ticks: u32,
+}
+
+/// Raft of one broker.
+pub struct Node {
+    raw: RawNode<LogStorage>,
+    timing: Timing,
+    random: ChaCha8Rng,
+    drawn_for: (Term, StateRole),
+    timeout_ticks: usize,
+    unsettled: VecDeque<Unsettled>,
+}
+
+/// A `Ready` whose storing is not confirmed yet.
+struct Unsettled {
+    number: u64,
+    generation: u64,
+    messages: Vec<Message>,
+}
+
+/// What raft wants done, after what it wants stored was staged.
+#[derive(Default)]
+pub struct Work {
+    /// Messages that may leave at once.
+    pub messages: Vec<Message>,
+    /// Entries that are committed, in order, each exactly once.
+    pub committed: Vec<RaftEntry>,
+    /// Reads whose leadership is proven.
+    pub reads: Vec<ReadState>,
+}
+
+/// Why a message of a peer was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// It is not one that this peer may send; dropped.
+    Foreign,
+    /// A leader holds us to be further than we are: this disk has lost entries that it had acknowledged.
+    LostEntries {
+        /// What the leader knows us to have.
+        commit: Index,
+        /// What we have.
+        last: Index,
+    },
+    /// A leader has another entry where ours is committed: one of the two disks lies.
+    OtherCommitted {
+        /// Where.
+        index: Index,
+    },
+}
+
+impl Node {
+    /// Raft over recovered storage.
+    #[must_use]
+    pub fn new(id: u64, storage: LogStorage, timing: Timing, seed: u64) -> Self {
+        let config = Config {
+            id,
+            election_tick: timing.election_ticks as usize,
+            heartbeat_tick: timing.heartbeat_ticks as usize,
+            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_inflight_msgs: IN_FLIGHT_MESSAGES_MAX,
+            check_quorum: true,
+            pre_vote: true,
+            read_only_option: ReadOnlyOption::Safe,
+            max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+            max_committed_size_per_ready: COMMITTED_BYTES_PER_READY_MAX,
+            ..Config::default()
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raw =
+            RawNode::new(&config, storage, &logger).expect("the configuration is checked by `Settings`");
+        let mut node = Self {
+            raw,
+            timing,
+            random: ChaCha8Rng::seed_from_u64(seed),
+            drawn_for: (Term::MAX, StateRole::Follower),
+            timeout_ticks: 0,
+            unsettled: VecDeque::new(),
+        };
+        node.keep_own_timeout();
+        node
+    }
+
+    /// The storage that raft reads from.
+    #[must_use]
+    pub fn storage(&self) -> &LogStorage {
+        self.raw.raft.store()
+    }
+
+    /// The storage that raft reads from.
+    pub fn storage_mut(&mut self) -> &mut LogStorage {
+        self.raw.raft.mut_store()
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.storage().log
+    }
+
+    /// The log.
+    pub fn log_mut(&mut self) -> &mut Log {
+        &mut self.storage_mut().log
+    }
+
+    /// Current term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.raw.raft.term
+    }
+
+    /// Who leads this term, if known.
+    #[must_use]
+    pub fn leader(&self) -> Option<u64> {
+        Some(self.raw.raft.leader_id).filter(|&id| id != raft::INVALID_ID)
+    }
+
+    /// The part this broker plays.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self.raw.raft.state {
+            StateRole::Leader => Role::Leader,
+            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+            StateRole::Follower if self.raw.raft.promotable() => Role::Follower,
+            StateRole::Follower => Role::Learner,
+        }
+    }
+
+    /// True while this broker leads its term.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    /// True once this broker leads and has applied an entry of its own term: from then on it knows every entry that
+    /// was ever committed.
+    #[must_use]
+    pub fn may_decide(&self) -> bool {
+        self.leads() && self.raw.raft.apply_to_current_term()
+    }
+
+    /// Last index known to be committed.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        self.raw.raft.raft_log.committed
+    }
+
+    /// Last index of the log as raft sees it, staged entries included.
+    #[must_use]
+    pub fn log_end(&self) -> Index {
+        self.raw.raft.raft_log.last_index()
+    }
+
+    /// True if another entry of the largest size may be proposed without passing the bound on what is uncommitted.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let uncommitted = self.raw.raft.uncommitted_size() as u64;
+        uncommitted + ENTRY_BYTES_MAX as u64 <= UNCOMMITTED_BYTES_MAX
+    }
+
+    /// Lets one tick of raft's own clock pass.
+    pub fn tick(&mut self) {
+        self.raw.tick();
+        self.keep_own_timeout();
+    }
+
+    /// Takes a message of the authenticated peer `from`.
+    ///
+    /// # Errors
+    /// If the message is not taken. All but [`Rejected::Foreign`] must stop the broker.
+    pub fn step(&mut self, from: u64, message: Message) -> Result<(), Rejected> {
+        self.check(from, &message)?;
+        // An error here means that the sender is not a member: as with any message, losing it is harmless.
+        let _lost = self.raw.step(message);
+        self.keep_own_timeout();
+        Ok(())
+    }
+
+    fn check(&self, from: u64, message: &Message) -> Result<(), Rejected> {
+        let raft = &self.raw.raft;
+        let last = raft.raft_log.last_index();
+        let addressed = message.from == from && message.to == raft.id && message.term != 0;
+        let sound = match message.get_msg_type() {
+            MessageType::MsgAppend => {
+                if let Some(index) = self.contradicts_commit(message) {
+                    return Err(Rejected::OtherCommitted { index });
+                }
+                entries_follow(message)
+            }
+            MessageType::MsgAppendResponse => message.term != raft.term || message.index <= last,
+            MessageType::MsgHeartbeat if message.term >= raft.term && message.commit > last => {
+                return Err(Rejected::LostEntries { commit: message.commit, last });
+            }
+            MessageType::MsgTimeoutNow => raft.leader_id == from && message.term == raft.term,
+            MessageType::MsgHeartbeat
+            | MessageType::MsgHeartbeatResponse
+            | MessageType::MsgRequestVote
+            | MessageType::MsgRequestVoteResponse
+            | MessageType::MsgRequestPreVote
+            | MessageType::MsgRequestPreVoteResponse => message.entries.is_empty(),
+            MessageType::MsgHup
+            | MessageType::MsgBeat
+            | MessageType::MsgPropose
+            | MessageType::MsgSnapshot
+            | MessageType::MsgUnreachable
+            | MessageType::MsgSnapStatus
+            | MessageType::MsgCheckQuorum
+            | MessageType::MsgTransferLeader
+            | MessageType::MsgReadIndex
+            | MessageType::MsgReadIndexResp => false,
+        };
+        if addressed && sound { Ok(()) } else { Err(Rejected::Foreign) }
+    }
+
+    /// The first entry of an append that is not the one we know to be committed at its index.
+    fn contradicts_commit(&self, message: &Message) -> Option<Index> {
+        let raft = &self.raw.raft;
+        let current = message.term >= raft.term;
+        let committed = message.entries.iter().take_while(|entry| current && entry.index <= self.commit());
+        committed
+            .filter(|entry| self.log().term(entry.index) != Some(entry.term))
+            .map(|entry| entry.index)
+            .next()
+    }
+
+    /// Proposes an entry; says where it will lie, or `None` if raft does not take it now. Only for a leader.
+    pub fn propose(&mut self, data: Bytes) -> Option<(Index, Term)> {
+        debug_assert!(self.leads(), "a follower would forward the proposal around admission");
+        let mut entry = RaftEntry::default();
+        entry.data = data;
+        let mut message = Message::default();
+        message.set_msg_type(MessageType::MsgPropose);
+        message.from = self.raw.raft.id;
+        message.set_entries(vec![entry].into());
+        self.raw.step(message).ok()?;
+        Some((self.raw.raft.raft_log.last_index(), self.term()))
+    }
+
+    /// Begins a round that proves leadership; `number` comes back in [`Work::reads`]. Only once the leader may decide.
+    pub fn prove_leadership(&mut self, number: u64) {
+        debug_assert!(self.may_decide(), "raft drops a read silently before the first commit of a term");
+        self.raw.read_index(number.to_le_bytes().to_vec());
+    }
+
+    /// Hands leadership to the follower that is furthest, if there is one.
+    pub fn hand_over(&mut self) {
+        let own = self.raw.raft.id;
+        let progress = self.raw.raft.prs().iter();
+        let best = progress.filter(|(id, _)| **id != own).max_by_key(|(_, progress)| progress.matched);
+        if let Some((&id, _)) = best.filter(|_| self.leads()) {
+            self.raw.transfer_leader(id);
+        }
+    }
+
+    /// Says that a message to this peer was lost.
+    pub fn peer_lost(&mut self, peer: u64) {
+        self.raw.report_unreachable(peer);
+    }
+
+    /// Tells raft how far this broker has applied.
+    pub fn applied(&mut self, index: Index) {
+        self.raw.advance_apply_to(index);
+    }
+
+    /// The next thing that raft wants done, or `None` when it wants nothing. Everything it wants stored is staged in
+    /// the log when this returns.
+    pub fn work(&mut self) -> Option<Work> {
+        if !self.raw.has_ready() {
+            return None;
+        }
+        let mut ready = self.raw.ready();
+        let work = Work {
+            messages: ready.take_messages(),
+            committed: ready.take_committed_entries(),
+            reads: ready.take_read_states(),
+        };
+        self.stage(&ready);
+        self.unsettled.push_back(Unsettled {
+            number: ready.number(),
+            generation: self.log().generation(),
+            messages: ready.take_persisted_messages(),
+        });
+        self.raw.advance_append_async(ready);
+        Some(work)
+    }
+
+    fn stage(&mut self, ready: &raft::Ready) {
+        let log = &mut self.raw.raft.mut_store().log;
+        if let Some(hard_state) = ready.hs() {
+            let vote = Vote { term: hard_state.term, voted_for: hard_state.vote };
+            if vote != log.vote() {
+                log.set_vote(vote);
+            }
+            log.set_commit(hard_state.commit);
+        }
+        if !ready.entries().is_empty() {
+            log.append(ready.entries().iter().map(from_raft).collect());
+        }
+    }
+
+    /// Reports to raft what has become durable, and returns the messages that rested on it.
+    pub fn settle(&mut self) -> Vec<Message> {
+        let durable = self.log().durable_generation();
+        let mut messages = Vec::new();
+        while self.unsettled.front().is_some_and(|first| first.generation <= durable) {
+            let Some(settled) = self.unsettled.pop_front() else { break };
+            self.raw.on_persist_ready(settled.number);
+            messages.extend(settled.messages);
+        }
+        messages
+    }
+
+    /// Overwrites raft's election timeout, which it draws from the operating system, by one from our seed.
+    fn keep_own_timeout(&mut self) {
+        let raft = &mut self.raw.raft;
+        let now = (raft.term, raft.state);
+        if now != self.drawn_for {
+            let election = u64::from(self.timing.election_ticks);
+            let drawn = election + self.random.next_u64() % election;
+            self.timeout_ticks = usize::try_from(drawn).expect("twice a u32 fits a usize");
+            self.drawn_for = now;
+        }
+        raft.set_randomized_election_timeout(self.timeout_ticks);
+    }
+}
+
+/// An append's entries lie side by side after its position, and their terms never fall nor pass the sender's.
+fn entries_follow(message: &Message) -> bool {
+    let mut expected = (message.index, message.log_term);
+    message.entries.iter().all(|entry| {
+        let follows = entry.index == expected.0 + 1 && entry.term >= expected.1 && entry.term <= message.term;
+        expected = (entry.index, entry.term);
+        follows
+    })
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("id", &self.raw.raft.id)
+            .field("role", &self.role())
+            .field("term", &self.term())
+            .field("commit", &self.commit())
+            .finish_non_exhaustive()
+    }
+}

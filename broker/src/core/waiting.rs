@@ -1,0 +1,138 @@
+//! Who waits for what.
+//!
+//! * A request that wrote something waits for its entry, under the entry's **index and term**: after a change of leader
+//!   the slot may hold somebody else's entry.
+//! * An answer that leaves no entry waits too: a refusal or a read is worth nothing if this broker was deposed without
+//!   knowing it. It rests on the head state it was decided against, and on a proof of leadership that began after the
+//!   request arrived: an entry of the same pass if there is one, else one ReadIndex round for all of the pass.
+//!
+//! When leadership is lost, what is at or below the commit is still answered once it is applied. Everything else gets
+//! an answer at once: *unknown* if it may have written, *elsewhere* if it surely did not.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use sequor_client::protocol::{BrokerId, Refusal, RequestId, Response};
+use sequor_wal::{Index, Term};
+
+use super::questions::Question;
+
+/// One stream of one client, as the driver numbers them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// Where an answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The stream.
+    pub session: SessionId,
+    /// The request on it.
+    pub id: RequestId,
+}
+
+/// An answer that is not given yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The request wrote something; this says what.
+    Wrote(Response),
+    /// The request wrote nothing; this says why.
+    Nothing(Response),
+    /// A question, answered from the state once it may be.
+    Question(Question),
+}
+
+impl Answer {
+    /// What the caller is told when leadership is lost before this could be given.
+    fn when_lost(self, leader: Option<BrokerId>) -> Response {
+        Response::Refused(match self {
+            Self::Wrote(_) => Refusal::OutcomeUnknown,
+            Self::Nothing(_) | Self::Question(_) => Refusal::NotLeader { leader },
+        })
+    }
+}
+
+/// All answers that are not given yet.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    entries: BTreeMap<Index, (Term, Vec<(Caller, Answer)>)>,
+    proofs: VecDeque<Proof>,
+    next_proof: u64,
+}
+
+/// Answers of one pass that rest on a ReadIndex round.
+#[derive(Debug)]
+struct Proof {
+    number: u64,
+    /// Must be applied: the head that was decided against, and the commit at the time of the round.
+    needs: Index,
+    proven: bool,
+    answers: Vec<(Caller, Answer)>,
+}
+
+impl Waiting {
+    /// Lets answers wait for the entry that was proposed at (index, term).
+    pub fn for_entry(&mut self, index: Index, term: Term, answers: Vec<(Caller, Answer)>) {
+        let clash = self.entries.insert(index, (term, answers));
+        debug_assert!(clash.is_none(), "two proposals of one leader at index {index}");
+    }
+
+    /// Lets answers wait for a proof of leadership; returns the number of the round to begin.
+    pub fn for_proof(&mut self, head: Index, answers: Vec<(Caller, Answer)>) -> u64 {
+        self.next_proof += 1;
+        let number = self.next_proof;
+        self.proofs.push_back(Proof { number, needs: head, proven: false, answers });
+        number
+    }
+
+    /// A round came back: leadership held when it began, and `commit` was committed then.
+    pub fn proven(&mut self, number: u64, commit: Index) {
+        for proof in self.proofs.iter_mut().take_while(|proof| proof.number <= number) {
+            proof.proven = true;
+            if proof.number == number {
+                proof.needs = proof.needs.max(commit);
+            }
+        }
+    }
+
+    /// Takes the answers that the entry at (index, term) releases, now that it is applied. Answers that waited for an
+    /// entry of another term at that index get the answer of the loser.
+    pub fn applied(&mut self, index: Index, term: Term) -> Released {
+        match self.entries.remove(&index) {
+            None => Released::default(),
+            Some((expected, answers)) if expected == term => Released { given: answers, lost: Vec::new() },
+            Some((_, answers)) => Released { given: Vec::new(), lost: lost(answers, None).collect() },
+        }
+    }
+
+    /// Takes the answers whose round is proven and whose state is applied.
+    pub fn ready(&mut self, applied: Index) -> Vec<(Caller, Answer)> {
+        let mut given = Vec::new();
+        while self.proofs.front().is_some_and(|proof| proof.proven && proof.needs <= applied) {
+            given.extend(self.proofs.pop_front().into_iter().flat_map(|proof| proof.answers));
+        }
+        given
+    }
+
+    /// Leadership is lost: everything that is not known to be committed is answered now.
+    pub fn deposed(&mut self, commit: Index, leader: Option<BrokerId>) -> Vec<(Caller, Response)> {
+        let above = self.entries.split_off(&(commit + 1));
+        let entries = above.into_values().flat_map(|(_, answers)| answers);
+        let proofs = std::mem::take(&mut self.proofs).into_iter().flat_map(|proof| proof.answers);
+        lost(entries.chain(proofs).collect(), leader).collect()
+    }
+}
+
+/// What an applied entry releases.
+#[derive(Debug, Default)]
+pub struct Released {
+    /// Answers to give.
+    pub given: Vec<(Caller, Answer)>,
+    /// Answers of those who lost the slot.
+    pub lost: Vec<(Caller, Response)>,
+}
+
+fn lost(
+    answers: Vec<(Caller, Answer)>,
+    leader: Option<BrokerId>,
+) -> impl Iterator<Item = (Caller, Response)> {
+    answers.into_iter().map(move |(caller, answer)| (caller, answer.when_lost(leader)))
+}
