@@ -131,10 +131,13 @@ impl Log {
 
     /// Appends contiguous entries. If the first is not past the last, the log is first cut at it.
     ///
+    /// # Errors
+    /// Only a cut can fail: the entry before it could not be read back. The log is then unchanged.
+    ///
     /// # Panics
     /// If there is a gap, if a term falls, if the cut is at or below commit, or if an entry is larger than
     /// [`Settings::entry_data_bytes_max`].
-    pub fn append(&mut self, _entries: Vec<Entry>) {
+    pub fn append(&mut self, _entries: Vec<Entry>) -> Result<(), ReadError> {
         todo!()
     }
 
