@@ -27,7 +27,7 @@ use super::time::Time;
 use super::waiting::{Answer, Caller};
 
 /// Most bytes of requests that wait for a pass.
-pub const QUEUED_BYTES_MAX: usize = 64 << 20;
+pub(super) const QUEUED_BYTES_MAX: usize = 64 << 20;
 /// What a request costs in the queue beside its batch. Bytes.
 const REQUEST_BYTES: usize = 256;
 
@@ -202,7 +202,7 @@ impl Core {
             Verdict::Known(response) => self.reply(caller, response),
             Verdict::Refuse(refusal) => self.reply(caller, Response::Refused(refusal)),
             Verdict::Write(_) => {
-                debug_assert!(false, "a write is never answered before its entry is applied")
+                debug_assert!(false, "a write is never answered before its entry is applied");
             }
         }
     }

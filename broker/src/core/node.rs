@@ -46,7 +46,7 @@ pub struct Timing {
 }
 
 /// Raft of one broker.
-pub struct Node {
+pub(super) struct Node {
     raw: RawNode<LogStorage>,
     timing: Timing,
     random: ChaCha8Rng,
@@ -64,7 +64,7 @@ struct Unsettled {
 
 /// What raft wants done, after what it wants stored was staged.
 #[derive(Default)]
-pub struct Work {
+pub(super) struct Work {
     /// Messages that may leave at once.
     pub messages: Vec<Message>,
     /// Entries that are committed, in order, each exactly once.
@@ -75,7 +75,7 @@ pub struct Work {
 
 /// Why a message of a peer was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejected {
+pub(super) enum Rejected {
     /// It is not one that this peer may send; dropped.
     Foreign,
     /// A leader holds us to be further than we are: this disk has lost entries that it had acknowledged.
@@ -95,7 +95,7 @@ pub enum Rejected {
 impl Node {
     /// Raft over recovered storage.
     #[must_use]
-    pub fn new(id: u64, storage: LogStorage, timing: Timing, seed: u64) -> Self {
+    pub(super) fn new(id: u64, storage: LogStorage, timing: Timing, seed: u64) -> Self {
         let config = Config {
             id,
             election_tick: timing.election_ticks as usize,
@@ -126,41 +126,41 @@ impl Node {
 
     /// The storage that raft reads from.
     #[must_use]
-    pub fn storage(&self) -> &LogStorage {
+    pub(super) fn storage(&self) -> &LogStorage {
         self.raw.raft.store()
     }
 
     /// The storage that raft reads from.
-    pub fn storage_mut(&mut self) -> &mut LogStorage {
+    pub(super) fn storage_mut(&mut self) -> &mut LogStorage {
         self.raw.raft.mut_store()
     }
 
     /// The log.
     #[must_use]
-    pub fn log(&self) -> &Log {
+    pub(super) fn log(&self) -> &Log {
         &self.storage().log
     }
 
     /// The log.
-    pub fn log_mut(&mut self) -> &mut Log {
+    pub(super) fn log_mut(&mut self) -> &mut Log {
         &mut self.storage_mut().log
     }
 
     /// Current term.
     #[must_use]
-    pub fn term(&self) -> Term {
+    pub(super) fn term(&self) -> Term {
         self.raw.raft.term
     }
 
     /// Who leads this term, if known.
     #[must_use]
-    pub fn leader(&self) -> Option<u64> {
+    pub(super) fn leader(&self) -> Option<u64> {
         Some(self.raw.raft.leader_id).filter(|&id| id != raft::INVALID_ID)
     }
 
     /// The part this broker plays.
     #[must_use]
-    pub fn role(&self) -> Role {
+    pub(super) fn role(&self) -> Role {
         match self.raw.raft.state {
             StateRole::Leader => Role::Leader,
             StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
@@ -171,38 +171,38 @@ impl Node {
 
     /// True while this broker leads its term.
     #[must_use]
-    pub fn leads(&self) -> bool {
+    pub(super) fn leads(&self) -> bool {
         self.raw.raft.state == StateRole::Leader
     }
 
     /// True once this broker leads and has applied an entry of its own term: from then on it knows every entry that
     /// was ever committed.
     #[must_use]
-    pub fn may_decide(&self) -> bool {
+    pub(super) fn may_decide(&self) -> bool {
         self.leads() && self.raw.raft.apply_to_current_term()
     }
 
     /// Last index known to be committed.
     #[must_use]
-    pub fn commit(&self) -> Index {
+    pub(super) fn commit(&self) -> Index {
         self.raw.raft.raft_log.committed
     }
 
     /// Last index of the log as raft sees it, staged entries included.
     #[must_use]
-    pub fn log_end(&self) -> Index {
+    pub(super) fn log_end(&self) -> Index {
         self.raw.raft.raft_log.last_index()
     }
 
     /// True if another entry of the largest size may be proposed without passing the bound on what is uncommitted.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         let uncommitted = self.raw.raft.uncommitted_size() as u64;
         uncommitted + ENTRY_BYTES_MAX as u64 <= UNCOMMITTED_BYTES_MAX
     }
 
     /// Lets one tick of raft's own clock pass.
-    pub fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         self.raw.tick();
         self.keep_own_timeout();
     }
@@ -211,7 +211,7 @@ impl Node {
     ///
     /// # Errors
     /// If the message is not taken. All but [`Rejected::Foreign`] must stop the broker.
-    pub fn step(&mut self, from: u64, message: Message) -> Result<(), Rejected> {
+    pub(super) fn step(&mut self, from: u64, message: Message) -> Result<(), Rejected> {
         self.check(from, &message)?;
         // An error here means that the sender is not a member: as with any message, losing it is harmless.
         let _lost = self.raw.step(message);
@@ -267,10 +267,9 @@ impl Node {
     }
 
     /// Proposes an entry; says where it will lie, or `None` if raft does not take it now. Only for a leader.
-    pub fn propose(&mut self, data: Bytes) -> Option<(Index, Term)> {
+    pub(super) fn propose(&mut self, data: Bytes) -> Option<(Index, Term)> {
         debug_assert!(self.leads(), "a follower would forward the proposal around admission");
-        let mut entry = RaftEntry::default();
-        entry.data = data;
+        let entry = RaftEntry { data, ..RaftEntry::default() };
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.raw.raft.id;
@@ -280,13 +279,13 @@ impl Node {
     }
 
     /// Begins a round that proves leadership; `number` comes back in [`Work::reads`]. Only once the leader may decide.
-    pub fn prove_leadership(&mut self, number: u64) {
+    pub(super) fn prove_leadership(&mut self, number: u64) {
         debug_assert!(self.may_decide(), "raft drops a read silently before the first commit of a term");
         self.raw.read_index(number.to_le_bytes().to_vec());
     }
 
     /// Hands leadership to the follower that is furthest, if there is one.
-    pub fn hand_over(&mut self) {
+    pub(super) fn hand_over(&mut self) {
         let own = self.raw.raft.id;
         let progress = self.raw.raft.prs().iter();
         let best = progress.filter(|(id, _)| **id != own).max_by_key(|(_, progress)| progress.matched);
@@ -296,18 +295,18 @@ impl Node {
     }
 
     /// Says that a message to this peer was lost.
-    pub fn peer_lost(&mut self, peer: u64) {
+    pub(super) fn peer_lost(&mut self, peer: u64) {
         self.raw.report_unreachable(peer);
     }
 
     /// Tells raft how far this broker has applied.
-    pub fn applied(&mut self, index: Index) {
+    pub(super) fn applied(&mut self, index: Index) {
         self.raw.advance_apply_to(index);
     }
 
     /// The next thing that raft wants done, or `None` when it wants nothing. Everything it wants stored is staged in
     /// the log when this returns.
-    pub fn work(&mut self) -> Option<Work> {
+    pub(super) fn work(&mut self) -> Option<Work> {
         if !self.raw.has_ready() {
             return None;
         }
@@ -342,7 +341,7 @@ impl Node {
     }
 
     /// Reports to raft what has become durable, and returns the messages that rested on it.
-    pub fn settle(&mut self) -> Vec<Message> {
+    pub(super) fn settle(&mut self) -> Vec<Message> {
         let durable = self.log().durable_generation();
         let mut messages = Vec::new();
         while self.unsettled.front().is_some_and(|first| first.generation <= durable) {

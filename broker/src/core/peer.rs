@@ -167,7 +167,7 @@ impl PeerMessage {
         }
         let crc = crc32fast::hash(&out[4..]);
         out[..4].copy_from_slice(&crc.to_le_bytes());
-        interleave(out.freeze(), HEADER_BYTES + raft.context.len(), &raft.entries)
+        interleave(&out.freeze(), HEADER_BYTES + raft.context.len(), &raft.entries)
     }
 
     /// Reads a message; the entries' data is sliced out of `bytes`, not copied.
@@ -187,15 +187,18 @@ impl PeerMessage {
         let level = head.get_u16_le();
         head.advance(2);
         let entries = head.get_u32_le();
-        let mut raft = Message::default();
-        raft.to = head.get_u64_le();
-        raft.from = head.get_u64_le();
-        raft.term = head.get_u64_le();
-        raft.log_term = head.get_u64_le();
-        raft.index = head.get_u64_le();
-        raft.commit = head.get_u64_le();
-        raft.commit_term = head.get_u64_le();
-        raft.reject_hint = head.get_u64_le();
+        // The fields of a struct expression are evaluated in the order they are written in: that of the drawing.
+        let mut raft = Message {
+            to: head.get_u64_le(),
+            from: head.get_u64_le(),
+            term: head.get_u64_le(),
+            log_term: head.get_u64_le(),
+            index: head.get_u64_le(),
+            commit: head.get_u64_le(),
+            commit_term: head.get_u64_le(),
+            reject_hint: head.get_u64_le(),
+            ..Message::default()
+        };
         let log_time_ms = head.get_u64_le();
         let chain = head.get_u32_le();
         let context_bytes = head.get_u32_le();
@@ -224,7 +227,7 @@ impl PeerMessage {
 }
 
 /// Puts each entry's data behind its header.
-fn interleave(heads: Bytes, first_header: usize, entries: &[RaftEntry]) -> Vec<Bytes> {
+fn interleave(heads: &Bytes, first_header: usize, entries: &[RaftEntry]) -> Vec<Bytes> {
     let mut chunks = Vec::with_capacity(1 + 2 * entries.len());
     chunks.push(heads.slice(..first_header));
     for (at, entry) in entries.iter().enumerate() {

@@ -14,14 +14,14 @@ const BYTES_PER_MARK: usize = 64 << 10;
 ///
 /// Invariant: offsets and indexes both rise strictly from mark to mark.
 #[derive(Debug, Default)]
-pub struct Positions {
+pub(super) struct Positions {
     marks: Vec<(Offset, Index)>,
     bytes_since: usize,
 }
 
 impl Positions {
     /// Notes that the entry at `index`, of `bytes`, holds records from `first` on.
-    pub fn note(&mut self, first: Offset, index: Index, bytes: usize) {
+    pub(super) fn note(&mut self, first: Offset, index: Index, bytes: usize) {
         self.bytes_since += bytes;
         if self.marks.is_empty() || self.bytes_since >= BYTES_PER_MARK {
             debug_assert!(self.marks.last().is_none_or(|&(o, i)| o < first && i < index));
@@ -32,7 +32,7 @@ impl Positions {
 
     /// An index at or before that of the entry which holds `offset`.
     #[must_use]
-    pub fn at_or_before(&self, offset: Offset) -> Index {
+    pub(super) fn at_or_before(&self, offset: Offset) -> Index {
         let after = self.marks.partition_point(|&(first, _)| first <= offset);
         after.checked_sub(1).map_or(1, |at| self.marks[at].1)
     }

@@ -6,7 +6,7 @@ use super::Core;
 
 /// A question that changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
+pub(super) enum Question {
     /// Where the log ends.
     End,
     /// What is known of a name.

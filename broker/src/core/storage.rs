@@ -13,7 +13,7 @@ use sequor_wal::{Entry, Index, Kind, Log, ReadError, Term};
 
 /// The log together with who votes on it.
 #[derive(Debug)]
-pub struct LogStorage {
+pub(super) struct LogStorage {
     /// The log.
     pub log: Log,
     voters: Vec<u64>,
@@ -24,13 +24,13 @@ pub struct LogStorage {
 impl LogStorage {
     /// Storage over a recovered log, of which everything up to `commit` was seen committed before.
     #[must_use]
-    pub fn new(log: Log, voters: Vec<u64>, commit: Index) -> Self {
+    pub(super) fn new(log: Log, voters: Vec<u64>, commit: Index) -> Self {
         let commit = commit.min(log.last_index());
         Self { log, voters, commit, failure: RefCell::new(None) }
     }
 
     /// The first read that failed, if one did. The broker must stop.
-    pub fn failure(&mut self) -> Option<ReadError> {
+    pub(super) fn failure(&mut self) -> Option<ReadError> {
         self.failure.get_mut().take()
     }
 
@@ -86,11 +86,9 @@ impl Storage for LogStorage {
 
 /// An entry of the log as raft has it.
 #[must_use]
-pub fn to_raft(entry: Entry) -> RaftEntry {
-    let mut out = RaftEntry::default();
-    out.index = entry.index;
-    out.term = entry.term;
-    out.data = entry.data;
+pub(super) fn to_raft(entry: Entry) -> RaftEntry {
+    let mut out =
+        RaftEntry { index: entry.index, term: entry.term, data: entry.data, ..RaftEntry::default() };
     out.set_entry_type(match entry.kind {
         Kind::Normal => EntryType::EntryNormal,
         Kind::ConfChange => EntryType::EntryConfChangeV2,
@@ -100,7 +98,7 @@ pub fn to_raft(entry: Entry) -> RaftEntry {
 
 /// An entry of raft as the log has it.
 #[must_use]
-pub fn from_raft(entry: &RaftEntry) -> Entry {
+pub(super) fn from_raft(entry: &RaftEntry) -> Entry {
     let kind = match entry.get_entry_type() {
         EntryType::EntryNormal => Kind::Normal,
         EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => Kind::ConfChange,

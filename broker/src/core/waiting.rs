@@ -31,7 +31,7 @@ pub struct Caller {
 
 /// An answer that is not given yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(super) enum Answer {
     /// The request wrote something; this says what.
     Wrote(Response),
     /// The request wrote nothing; this says why.
@@ -52,7 +52,7 @@ impl Answer {
 
 /// All answers that are not given yet.
 #[derive(Debug, Default)]
-pub struct Waiting {
+pub(super) struct Waiting {
     entries: BTreeMap<Index, (Term, Vec<(Caller, Answer)>)>,
     proofs: VecDeque<Proof>,
     next_proof: u64,
@@ -70,13 +70,13 @@ struct Proof {
 
 impl Waiting {
     /// Lets answers wait for the entry that was proposed at (index, term).
-    pub fn for_entry(&mut self, index: Index, term: Term, answers: Vec<(Caller, Answer)>) {
+    pub(super) fn for_entry(&mut self, index: Index, term: Term, answers: Vec<(Caller, Answer)>) {
         let clash = self.entries.insert(index, (term, answers));
         debug_assert!(clash.is_none(), "two proposals of one leader at index {index}");
     }
 
     /// Lets answers wait for a proof of leadership; returns the number of the round to begin.
-    pub fn for_proof(&mut self, head: Index, answers: Vec<(Caller, Answer)>) -> u64 {
+    pub(super) fn for_proof(&mut self, head: Index, answers: Vec<(Caller, Answer)>) -> u64 {
         self.next_proof += 1;
         let number = self.next_proof;
         self.proofs.push_back(Proof { number, needs: head, proven: false, answers });
@@ -84,7 +84,7 @@ impl Waiting {
     }
 
     /// A round came back: leadership held when it began, and `commit` was committed then.
-    pub fn proven(&mut self, number: u64, commit: Index) {
+    pub(super) fn proven(&mut self, number: u64, commit: Index) {
         for proof in self.proofs.iter_mut().take_while(|proof| proof.number <= number) {
             proof.proven = true;
             if proof.number == number {
@@ -95,7 +95,7 @@ impl Waiting {
 
     /// Takes the answers that the entry at (index, term) releases, now that it is applied. Answers that waited for an
     /// entry of another term at that index get the answer of the loser.
-    pub fn applied(&mut self, index: Index, term: Term) -> Released {
+    pub(super) fn applied(&mut self, index: Index, term: Term) -> Released {
         match self.entries.remove(&index) {
             None => Released::default(),
             Some((expected, answers)) if expected == term => Released { given: answers, lost: Vec::new() },
@@ -104,7 +104,7 @@ impl Waiting {
     }
 
     /// Takes the answers whose round is proven and whose state is applied.
-    pub fn ready(&mut self, applied: Index) -> Vec<(Caller, Answer)> {
+    pub(super) fn ready(&mut self, applied: Index) -> Vec<(Caller, Answer)> {
         let mut given = Vec::new();
         while self.proofs.front().is_some_and(|proof| proof.proven && proof.needs <= applied) {
             given.extend(self.proofs.pop_front().into_iter().flat_map(|proof| proof.answers));
@@ -113,7 +113,7 @@ impl Waiting {
     }
 
     /// Leadership is lost: everything that is not known to be committed is answered now.
-    pub fn deposed(&mut self, commit: Index, leader: Option<BrokerId>) -> Vec<(Caller, Response)> {
+    pub(super) fn deposed(&mut self, commit: Index, leader: Option<BrokerId>) -> Vec<(Caller, Response)> {
         let above = self.entries.split_off(&(commit + 1));
         let entries = above.into_values().flat_map(|(_, answers)| answers);
         let proofs = std::mem::take(&mut self.proofs).into_iter().flat_map(|proof| proof.answers);
@@ -123,7 +123,7 @@ impl Waiting {
 
 /// What an applied entry releases.
 #[derive(Debug, Default)]
-pub struct Released {
+pub(super) struct Released {
     /// Answers to give.
     pub given: Vec<(Caller, Answer)>,
     /// Answers of those who lost the slot.
