@@ -414,10 +414,11 @@ impl Core {
         self.settle(now);
         loop {
             self.notice_leadership();
-            let Some(work) = self.node.work() else { break };
-            if let Some(error) = self.node.storage_mut().failure() {
-                return self.halt(Halt::Log(error));
-            }
+            let work = match self.node.work() {
+                Ok(Some(work)) => work,
+                Ok(None) => break,
+                Err(error) => return self.halt(Halt::Log(error)),
+            };
             if let Err(halt) = self.carry_out(now, work) {
                 return self.halt(halt);
             }

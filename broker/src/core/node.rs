@@ -23,7 +23,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sequor_client::protocol::Role;
 use sequor_client::protocol::limits::ENTRY_BYTES_MAX;
-use sequor_wal::{Index, Log, Term, Vote};
+use sequor_wal::{Index, Log, ReadError, Term, Vote};
 
 use super::storage::{LogStorage, from_raft};
 
@@ -124,21 +124,14 @@ impl Node {
         node
     }
 
-    /// The storage that raft reads from.
-    #[must_use]
-    pub(super) fn storage(&self) -> &LogStorage {
-        self.raw.raft.store()
-    }
-
-    /// The storage that raft reads from.
-    pub(super) fn storage_mut(&mut self) -> &mut LogStorage {
+    fn storage_mut(&mut self) -> &mut LogStorage {
         self.raw.raft.mut_store()
     }
 
     /// The log.
     #[must_use]
     pub(super) fn log(&self) -> &Log {
-        &self.storage().log
+        &self.raw.raft.store().log
     }
 
     /// The log.
@@ -306,9 +299,12 @@ impl Node {
 
     /// The next thing that raft wants done, or `None` when it wants nothing. Everything it wants stored is staged in
     /// the log when this returns.
-    pub(super) fn work(&mut self) -> Option<Work> {
+    ///
+    /// # Errors
+    /// If the log could not be read. The broker must stop.
+    pub(super) fn work(&mut self) -> Result<Option<Work>, ReadError> {
         if !self.raw.has_ready() {
-            return None;
+            return Ok(None);
         }
         let mut ready = self.raw.ready();
         let work = Work {
@@ -316,17 +312,20 @@ impl Node {
             committed: ready.take_committed_entries(),
             reads: ready.take_read_states(),
         };
-        self.stage(&ready);
+        if let Some(error) = self.storage_mut().failure() {
+            return Err(error);
+        }
+        self.stage(&ready)?;
         self.unsettled.push_back(Unsettled {
             number: ready.number(),
             generation: self.log().generation(),
             messages: ready.take_persisted_messages(),
         });
         self.raw.advance_append_async(ready);
-        Some(work)
+        Ok(Some(work))
     }
 
-    fn stage(&mut self, ready: &raft::Ready) {
+    fn stage(&mut self, ready: &raft::Ready) -> Result<(), ReadError> {
         let log = &mut self.raw.raft.mut_store().log;
         if let Some(hard_state) = ready.hs() {
             let vote = Vote { term: hard_state.term, voted_for: hard_state.vote };
@@ -336,8 +335,9 @@ impl Node {
             log.set_commit(hard_state.commit);
         }
         if !ready.entries().is_empty() {
-            log.append(ready.entries().iter().map(from_raft).collect());
+            log.append(ready.entries().iter().map(from_raft).collect())?;
         }
+        Ok(())
     }
 
     /// Reports to raft what has become durable, and returns the messages that rested on it.
