@@ -1,2 +1,4 @@
 //! The sequor client library.
 pub mod protocol;
+#[cfg(feature = "driver")]
+pub mod transport;
