@@ -16,8 +16,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     IsCa, KeyPair, KeyUsagePurpose,
 };
-use rustls::{CipherSuite, SupportedCipherSuite, crypto::ring::default_provider};
 
+use sequor_broker::io::tls::{Fingerprint, server_name};
 use sequor_client::protocol::{BrokerId, ClusterId};
 
 /// Signs certificates of one kind, for one cluster.
@@ -33,8 +33,8 @@ pub(crate) struct Certified {
     pub(crate) certificate: String,
     /// Its private key, as PEM. To be kept from other users.
     pub(crate) key: String,
-    /// SHA-256 of the certificate's DER form.
-    pub(crate) fingerprint: [u8; 32],
+    /// What stands for it in the genesis.
+    pub(crate) fingerprint: Fingerprint,
 }
 
 impl Authority {
@@ -69,7 +69,7 @@ impl Authority {
 
     /// Certifies a broker.
     pub(crate) fn certify_broker(&self, id: BrokerId) -> Result<Certified, rcgen::Error> {
-        let names = [format!("broker-{id}.sequor"), format!("{}.cluster.sequor", self.cluster)];
+        let names = [server_name(id), format!("{}.cluster.sequor", self.cluster)];
         let uses = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         self.certify(&format!("sequor broker {id}"), &names, &uses)
     }
@@ -96,7 +96,7 @@ impl Authority {
         Ok(Certified {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
-            fingerprint: sha256(certificate.der()),
+            fingerprint: Fingerprint::of(certificate.der()),
         })
     }
 }
@@ -107,28 +107,4 @@ fn name(cluster: ClusterId, common_name: &str) -> DistinguishedName {
     name.push(DnType::OrganizationName, format!("sequor cluster {cluster}"));
     name.push(DnType::CommonName, common_name);
     name
-}
-
-/// SHA-256, from the same provider that speaks TLS.
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let suites = default_provider().cipher_suites;
-    let hash = suites.iter().find_map(|suite| match suite {
-        SupportedCipherSuite::Tls13(suite) if suite.common.suite == CipherSuite::TLS13_AES_128_GCM_SHA256 => {
-            Some(suite.common.hash_provider)
-        }
-        _ => None,
-    });
-    let hash = hash.expect("every provider of TLS 1.3 has the suite that TLS 1.3 makes mandatory");
-    hash.hash(bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sha256_is_sha256() {
-        let hex: String = sha256(b"abc").iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-    }
 }

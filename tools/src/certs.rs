@@ -28,6 +28,10 @@ use thiserror::Error;
 
 use sequor_broker::core::genesis::{Genesis, GenesisError, Member, Settings};
 use sequor_client::protocol::{BrokerId, ClusterId, Lineage};
+use sequor_wal::{
+    Checkpoint, CheckpointError, Identity, IdentityError, Section,
+    disk::mmap::{MmapDisk, OpenDirError},
+};
 
 use crate::{
     authority::{Authority, Certified},
@@ -103,6 +107,15 @@ pub(crate) enum InitError {
     /// The members make no cluster.
     #[error("these brokers make no cluster")]
     Genesis(#[from] GenesisError),
+    /// A data directory could not be opened.
+    #[error("cannot make a data directory")]
+    Disk(#[from] OpenDirError),
+    /// The genesis could not be written.
+    #[error("cannot write the genesis")]
+    Checkpoint(#[from] CheckpointError),
+    /// The identity could not be written.
+    #[error("cannot write a broker's identity")]
+    Identity(#[from] IdentityError),
     /// A file could not be written.
     #[error("cannot write {}", .path.display())]
     Write {
@@ -118,7 +131,13 @@ impl Verdict for InitError {
         match self {
             Self::NotEmpty { .. } => Exit::Precondition,
             Self::Addresses { .. } | Self::Ports { .. } => Exit::Usage,
-            Self::Random | Self::Certificate(_) | Self::Genesis(_) | Self::Write { .. } => Exit::Error,
+            Self::Random
+            | Self::Certificate(_)
+            | Self::Genesis(_)
+            | Self::Disk(_)
+            | Self::Checkpoint(_)
+            | Self::Identity(_)
+            | Self::Write { .. } => Exit::Error,
         }
     }
 }
@@ -207,7 +226,8 @@ pub(crate) fn init(dir: &Path, addresses: &[SocketAddr]) -> Result<Made, InitErr
     for ((id, address), certified) in brokers.iter().zip(&certified) {
         write_certified(dir, &format!("broker-{id}"), certified)?;
         write(&dir.join(format!("broker-{id}.toml")), &broker_toml(*id, *address), Readers::Everybody)?;
-        write_data(&dir.join(format!("broker-{id}")), *id, cluster, lineage, &genesis)?;
+        let identity = Identity { cluster: cluster.0, lineage: lineage.0, broker: id.0, incarnation: None };
+        write_data(&dir.join(format!("broker-{id}")), &identity, &genesis)?;
     }
     write(&dir.join("context.toml"), &context_toml(cluster, &brokers), Readers::Everybody)?;
     Ok(Made { dir: dir.to_path_buf(), cluster, brokers })
@@ -227,21 +247,21 @@ fn genesis(brokers: &[(BrokerId, SocketAddr)], certified: &[Certified]) -> Resul
     let members = brokers.iter().zip(certified).map(|((id, address), certified)| Member {
         id: *id,
         address: address.to_string(),
-        certificate: certified.fingerprint,
+        certificate: certified.fingerprint.0,
     });
     Genesis::new(members.collect(), Settings::default())
 }
 
 /// Writes what makes a directory the data directory of this broker.
-fn write_data(
-    dir: &Path,
-    _id: BrokerId,
-    _cluster: ClusterId,
-    _lineage: Lineage,
-    _genesis: &Genesis,
-) -> Result<(), InitError> {
+fn write_data(dir: &Path, identity: &Identity, genesis: &Genesis) -> Result<(), InitError> {
     let wrong = |source| InitError::Write { path: dir.to_path_buf(), source };
-    fs::DirBuilder::new().mode(0o700).create(dir).map_err(wrong)
+    fs::DirBuilder::new().mode(0o700).create(dir).map_err(wrong)?;
+    let disk = MmapDisk::open(dir)?;
+    let sections = genesis.encode().into_iter().map(|(id, content)| Section { id, content }).collect();
+    let chain = sequor_wal::chain_start(&identity.cluster);
+    Checkpoint { index: 0, term: 0, chain, sections }.save(&disk)?;
+    // Last: a directory that has an identity has all the rest.
+    Ok(Identity::create(&disk, identity)?)
 }
 
 fn write_certified(dir: &Path, name: &str, certified: &Certified) -> Result<(), InitError> {

@@ -20,9 +20,11 @@ mod certs;
 mod cli;
 mod context;
 mod exit;
+mod lines;
 mod logging;
 mod output;
 mod serve;
+mod witness;
 
 use std::process::ExitCode;
 
