@@ -21,7 +21,7 @@ fn record() -> impl Strategy<Value = Record> {
 fn seal(records: &[Record]) -> Bytes {
     let mut builder = BatchBuilder::new();
     for record in records {
-        builder.push(record).unwrap();
+        builder.push(record).expect("a few small records fit");
     }
     let announced = builder.bytes();
     let bytes = builder.seal(ProducerId(7), Epoch(3), Sequence(41));

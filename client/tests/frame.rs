@@ -22,7 +22,7 @@ fn flat(frame: Frame) -> Bytes {
 fn decode_one(bytes: Bytes) -> RawFrame {
     let mut decoder = Decoder::new();
     decoder.push(bytes);
-    let frame = decoder.next().unwrap().expect("a whole frame");
+    let frame = decoder.next().expect("a sound stream").expect("a whole frame");
     assert!(decoder.is_between_frames());
     frame
 }

@@ -16,16 +16,18 @@ pub(crate) fn batch() -> Bytes {
     let mut builder = BatchBuilder::new();
     let full =
         Record::new("value").with_key("key").with_header("name", "content").with_timestamp(1_700_000_000_000);
-    builder.push(&full).unwrap();
-    builder.push(&Record::tombstone("gone").with_timestamp(1_700_000_000_000)).unwrap();
-    builder.push(&Record::new("").with_timestamp(1_700_000_000_250)).unwrap();
+    builder.push(&full).expect("a few small records fit");
+    builder
+        .push(&Record::tombstone("gone").with_timestamp(1_700_000_000_000))
+        .expect("a few small records fit");
+    builder.push(&Record::new("").with_timestamp(1_700_000_000_250)).expect("a few small records fit");
     builder.seal(ProducerId(0x0102), Epoch(3), Sequence(0x0405))
 }
 
 /// One record, no key, no timestamp column: the smallest usual batch.
 pub(crate) fn small_batch() -> Bytes {
     let mut builder = BatchBuilder::new();
-    builder.push(&Record::new("x")).unwrap();
+    builder.push(&Record::new("x")).expect("a few small records fit");
     builder.seal(ProducerId(1), Epoch(1), Sequence(0))
 }
 

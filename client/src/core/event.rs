@@ -1,0 +1,251 @@
+//! What comes out of a session: work for the driver, and news for the caller.
+
+use thiserror::Error;
+
+use crate::protocol::{
+    BrokerId, Context, End, Epoch, Offset, Producer, ProducerId, Refusal, Request, RequestId, Sequence,
+    Status, Subscribe, batch::Batch,
+};
+
+/// A producer within one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProducerKey(pub(super) u64);
+
+/// A subscription within one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionKey(pub(super) u64);
+
+/// A question within one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Call(pub(super) u64);
+
+/// What the driver has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transmit {
+    /// Connect, exchange hellos, then say `handle_connected`, or `handle_disconnected` if that fails.
+    Connect {
+        /// Whom to expect there.
+        broker: BrokerId,
+        /// Where: `host:port`.
+        address: String,
+    },
+    /// Give the connection, or the attempt at one, up. The session has already forgotten it.
+    Disconnect {
+        /// To whom.
+        broker: BrokerId,
+    },
+    /// Send on the stream of requests, in the order of these transmits.
+    Request {
+        /// To whom; there is a connection.
+        broker: BrokerId,
+        /// Its id, which the answer carries.
+        id: RequestId,
+        /// Its context.
+        context: Context,
+        /// The request.
+        request: Request,
+    },
+    /// Open a stream for a subscription.
+    Subscribe {
+        /// At whom; there is a connection.
+        broker: BrokerId,
+        /// Its id, which every frame on the stream carries.
+        id: RequestId,
+        /// Its context.
+        context: Context,
+        /// From where.
+        subscribe: Subscribe,
+    },
+    /// Stop a subscription's stream.
+    Unsubscribe {
+        /// At whom.
+        broker: BrokerId,
+        /// The id of the `Subscribe`.
+        id: RequestId,
+    },
+}
+
+/// What the caller should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A broker answered a hello.
+    Connected {
+        /// Who.
+        broker: BrokerId,
+    },
+    /// A broker's hello shows that it is of no use to this client; the connection is given up.
+    Rejected {
+        /// Who.
+        broker: BrokerId,
+        /// What is wrong with it.
+        why: Refusal,
+    },
+    /// A producer's name is ours.
+    Opened {
+        /// Which producer.
+        producer: ProducerKey,
+        /// What the brokers know of it.
+        state: Producer,
+    },
+    /// A producer's name could not be taken.
+    OpenFailed {
+        /// Which producer; the key is of no further use.
+        producer: ProducerKey,
+        /// Why.
+        why: OpenFailure,
+    },
+    /// A batch is written: durable on a majority.
+    Acked {
+        /// Whose.
+        producer: ProducerKey,
+        /// Its first number.
+        first: Sequence,
+        /// Its records.
+        count: u32,
+        /// Offset of its first record; the others follow.
+        offset: Offset,
+        /// Whether an earlier attempt had written it.
+        duplicate: bool,
+    },
+    /// A batch is not written and never will be.
+    Failed {
+        /// Whose.
+        producer: ProducerKey,
+        /// Its first number.
+        first: Sequence,
+        /// Its records.
+        count: u32,
+        /// Why.
+        why: Failure,
+    },
+    /// A batch may or may not be written, now or later. Open the name again, and its `next` tells.
+    Unknown {
+        /// Whose.
+        producer: ProducerKey,
+        /// Its first number.
+        first: Sequence,
+        /// Its records.
+        count: u32,
+        /// The last thing a broker said about it.
+        last: Option<Refusal>,
+    },
+    /// Answer to `lookup`: none if no such name was ever opened.
+    Found {
+        /// Which question.
+        call: Call,
+        /// What the brokers know.
+        state: Option<Producer>,
+    },
+    /// Answer to `end`.
+    EndIs {
+        /// Which question.
+        call: Call,
+        /// Where the log ends.
+        end: End,
+    },
+    /// Answer to `status`.
+    StatusIs {
+        /// Which question.
+        call: Call,
+        /// What the broker says of itself.
+        status: Status,
+    },
+    /// A question has no answer.
+    CallFailed {
+        /// Which question.
+        call: Call,
+        /// Why.
+        why: Failure,
+    },
+    /// The next records of a subscription.
+    Records {
+        /// Which subscription.
+        subscription: SubscriptionKey,
+        /// In order, with neither gap nor repeat since the last ones.
+        batches: Vec<Placed>,
+        /// Names of producers that the subscription has not been told before.
+        names: Vec<(ProducerId, String)>,
+        /// End offset of the log as the broker knew it.
+        end: Offset,
+    },
+    /// A subscription is over.
+    SubscriptionEnded {
+        /// Which.
+        subscription: SubscriptionKey,
+        /// Why.
+        why: Refusal,
+    },
+}
+
+/// A batch of a subscription: its checksum fits, its records can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Offset of the batch's first record.
+    pub offset: Offset,
+    /// Records at its beginning that come before what was asked for. Count.
+    pub skip: u32,
+    /// The batch.
+    pub batch: Batch,
+}
+
+/// Why something did not happen. It never will.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Failure {
+    /// A broker refused it.
+    #[error("refused by the broker")]
+    Refused(#[source] Refusal),
+    /// The deadline passed, and no attempt is open.
+    #[error("the deadline passed{}", .last.as_ref().map_or(String::new(), |last| format!("; the broker said last: {last}")))]
+    DeadlinePassed {
+        /// The last thing a broker said about it.
+        last: Option<Refusal>,
+    },
+    /// The cluster has no such broker.
+    #[error("the cluster has no broker {broker}")]
+    NoSuchBroker {
+        /// Who was asked for.
+        broker: BrokerId,
+    },
+    /// A batch before it failed, so that its number can never follow.
+    #[error("an earlier batch of this producer failed; open the producer again")]
+    Abandoned,
+}
+
+/// Why a producer's name was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OpenFailure {
+    /// A broker refused it. If that was [`Refusal::Fenced`], an attempt of ours may have held the name in between;
+    /// nothing was written under it.
+    #[error("the broker refused to open the producer")]
+    Refused(#[source] Refusal),
+    /// The deadline passed. The name may have been taken by an attempt on its way; nothing is written under it, and
+    /// the next `open` fences it.
+    #[error("the deadline passed before the producer was open{}", .last.as_ref().map_or(String::new(), |last| format!("; the broker said last: {last}")))]
+    DeadlinePassed {
+        /// The last thing a broker said about it.
+        last: Option<Refusal>,
+    },
+}
+
+/// Why a batch was not taken into the window. It was never sent.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AppendRefused {
+    /// The producer is not open (yet, or any more).
+    #[error("the producer is not open")]
+    NotOpen,
+    /// As much is in flight as may be. Wait for an event about one of the batches.
+    #[error("the producer's window is full")]
+    Full,
+    /// The batch holds no record.
+    #[error("the batch holds no record")]
+    Empty,
+    /// Another epoch holds the name.
+    #[error("the producer is fenced by epoch {by}")]
+    Fenced {
+        /// That epoch.
+        by: Epoch,
+    },
+    /// An earlier batch failed or is unknown: no number can follow it. Open the producer again.
+    #[error("an earlier batch failed or is unknown; open the producer again")]
+    Broken,
+}

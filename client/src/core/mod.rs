@@ -1,0 +1,39 @@
+//! What a client decides, without doing it: no socket, no task, no clock, no randomness but from its seed.
+//!
+//! Events go in, work comes out, and somebody else does it: the driver of this library with tokio and quinn, or the
+//! simulator with virtual time and a network that loses, delays and reorders. Both run this very code.
+//!
+//! ```text
+//!   commands         open_producer, append, subscribe, lookup, end, status
+//!   handle_*         connected, disconnected, response, stream_closed, timeout    ─►  Session
+//!   poll_transmit    Connect, Disconnect, Request, Subscribe, Unsubscribe         ◄─
+//!   poll_event       Opened, Acked, Failed, Unknown, Records, …                   ◄─
+//! ```
+//!
+//! | file | noun |
+//! |---|---|
+//! | `session.rs` | one client: composes the rest, gives every attempt its id |
+//! | `event.rs` | what comes out |
+//! | `routing.rs` | which broker to talk to, and when to try another |
+//! | `attempts.rs` | the attempts of one request, and what is known of their outcomes |
+//! | `opening.rs` | how a producer's name is taken |
+//! | `producer.rs` | numbers, the window of batches in flight, what became of each |
+//! | `consumer.rs` | a position in the log: neither gap nor repeat |
+//! | `time.rs` | a moment |
+//!
+//! Every call ends by its deadline in one of three ways: done, definitely not (and why), or unknown.
+
+mod attempts;
+mod consumer;
+mod event;
+mod opening;
+mod producer;
+mod routing;
+mod session;
+mod time;
+
+pub use event::{
+    AppendRefused, Call, Event, Failure, OpenFailure, Placed, ProducerKey, SubscriptionKey, Transmit,
+};
+pub use session::{Config, Session};
+pub use time::Time;

@@ -1,0 +1,341 @@
+//! Which broker to talk to, and when to try another.
+//!
+//! All requests go to the leader; the others are only asked who that is. The routing has one *target* at a time. It
+//! turns to another one when the target says that it does not lead (to the one that it names, if it names one), when
+//! the connection breaks, or when an answer takes too long. Each turn has a number, and what was sent on an older turn
+//! is sent again on the new one.
+//!
+//! Two turns are free, so that a client finds the new leader at once; from the third on without success each costs a
+//! pause that doubles up to a limit. The pause has jitter, from the seed, so that a thousand clients of a dead leader
+//! do not come back in the same millisecond.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::{Time, Transmit};
+use crate::protocol::{BrokerId, Member};
+
+/// Turns without success that cost nothing.
+const FREE_TURNS: u32 = 2;
+
+/// A connected broker, and the number of the turn to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) broker: BrokerId,
+    pub(super) turn: u64,
+}
+
+/// Pauses that double up to a limit, with jitter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backoff {
+    pub(super) min: Duration,
+    pub(super) max: Duration,
+}
+
+impl Backoff {
+    /// The pause before repetition number `repetition`, counted from 0: between half of the nominal one and all of it.
+    pub(super) fn pause(&self, repetition: u32, rng: &mut ChaCha8Rng) -> Duration {
+        let nominal = self.min.saturating_mul(1 << repetition.min(16)).min(self.max);
+        let nominal = u64::try_from(nominal.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(rng.random_range(nominal / 2..=nominal))
+    }
+}
+
+#[derive(Debug)]
+struct Broker {
+    address: String,
+    configured: bool,
+    failures: u32,
+    link: Link,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Down { not_before: Time },
+    Connecting { until: Time },
+    Up,
+}
+
+/// Invariants: the target is one of the brokers; there is at least one broker.
+#[derive(Debug)]
+pub(super) struct Routing {
+    brokers: BTreeMap<BrokerId, Broker>,
+    target: BrokerId,
+    turn: u64,
+    /// Turns since a target last did what it was asked.
+    unlucky: u32,
+    not_before: Time,
+    backoff: Backoff,
+    connect_timeout: Duration,
+    rng: ChaCha8Rng,
+}
+
+impl Routing {
+    /// Routing among `members`, of which there is at least one; begins with one of them by lot.
+    pub(super) fn new(
+        members: &[Member],
+        backoff: Backoff,
+        connect_timeout: Duration,
+        mut rng: ChaCha8Rng,
+    ) -> Self {
+        assert!(!members.is_empty(), "a client needs at least one broker to begin with");
+        let target = members[rng.random_range(0..members.len())].id;
+        let down = Link::Down { not_before: Time(0) };
+        let brokers = members
+            .iter()
+            .map(|Member { id, address }| {
+                (*id, Broker { address: address.clone(), configured: true, failures: 0, link: down })
+            })
+            .collect();
+        Self { brokers, target, turn: 1, unlucky: 0, not_before: Time(0), backoff, connect_timeout, rng }
+    }
+
+    /// Where to send now, if anywhere. Asks for the connection if it is missing.
+    pub(super) fn route(&mut self, now: Time, out: &mut impl Extend<Transmit>) -> Option<Route> {
+        if now < self.not_before {
+            return None;
+        }
+        self.link(now, self.target, out).then_some(Route { broker: self.target, turn: self.turn })
+    }
+
+    /// Whether there is a connection to this broker. Asks for one if it is missing.
+    pub(super) fn link(&mut self, now: Time, id: BrokerId, out: &mut impl Extend<Transmit>) -> bool {
+        let Some(broker) = self.brokers.get_mut(&id) else { return false };
+        if let Link::Down { not_before } = broker.link
+            && not_before <= now
+        {
+            broker.link = Link::Connecting { until: now.after(self.connect_timeout) };
+            out.extend([Transmit::Connect { broker: id, address: broker.address.clone() }]);
+        }
+        broker.link == Link::Up
+    }
+
+    /// Whether this broker is known.
+    pub(super) fn knows(&self, id: BrokerId) -> bool {
+        self.brokers.contains_key(&id)
+    }
+
+    /// Everybody, in the order of their ids.
+    pub(super) fn brokers(&self) -> impl Iterator<Item = BrokerId> {
+        self.brokers.keys().copied()
+    }
+
+    /// The number of the present turn.
+    #[cfg(test)]
+    pub(super) fn turn(&self) -> u64 {
+        self.turn
+    }
+
+    /// A broker answered a hello. True if that was waited for.
+    pub(super) fn connected(
+        &mut self,
+        now: Time,
+        id: BrokerId,
+        members: &[Member],
+        leader: Option<BrokerId>,
+    ) -> bool {
+        match self.brokers.get_mut(&id) {
+            Some(broker) if matches!(broker.link, Link::Connecting { .. }) => broker.link = Link::Up,
+            _ => return false,
+        }
+        self.learn(members);
+        if id == self.target {
+            match leader.filter(|leader| *leader != id && self.knows(*leader)) {
+                Some(leader) => self.turn_to(now, leader),
+                None => self.turn += 1,
+            }
+        }
+        true
+    }
+
+    /// The members as a broker knows them, and those that the user named.
+    fn learn(&mut self, members: &[Member]) {
+        for Member { id, address } in members {
+            let down = Link::Down { not_before: Time(0) };
+            let unknown = Broker { address: String::new(), configured: false, failures: 0, link: down };
+            self.brokers.entry(*id).or_insert(unknown).address.clone_from(address);
+        }
+        let target = self.target;
+        self.brokers.retain(|id, broker| {
+            let gone = matches!(broker.link, Link::Down { .. }) && *id != target;
+            broker.configured || !gone || members.iter().any(|member| member.id == *id)
+        });
+    }
+
+    /// A connection broke, or was not made.
+    pub(super) fn disconnected(&mut self, now: Time, id: BrokerId) {
+        let Some(broker) = self.brokers.get_mut(&id) else { return };
+        if matches!(broker.link, Link::Down { .. }) {
+            return;
+        }
+        let pause = self.backoff.pause(broker.failures, &mut self.rng);
+        broker.failures = broker.failures.saturating_add(1);
+        broker.link = Link::Down { not_before: now.after(pause) };
+        if id == self.target {
+            let next = self.next_candidate(now);
+            self.turn_to(now, next);
+        }
+    }
+
+    /// Who did not come up in time; they count as disconnected from now on.
+    pub(super) fn overdue(&mut self, now: Time) -> Vec<BrokerId> {
+        let overdue = |broker: &Broker| matches!(broker.link, Link::Connecting { until } if until <= now);
+        let late: Vec<_> =
+            self.brokers.iter().filter(|(_, broker)| overdue(broker)).map(|(id, _)| *id).collect();
+        late.iter().for_each(|id| self.disconnected(now, *id));
+        late
+    }
+
+    /// A broker did what it was asked.
+    pub(super) fn succeeded(&mut self, id: BrokerId) {
+        if id == self.target {
+            self.unlucky = 0;
+        }
+        if let Some(broker) = self.brokers.get_mut(&id) {
+            broker.failures = 0;
+        }
+    }
+
+    /// What was sent on turn `turn` was not done there; perhaps the broker said who would. Only the first such news
+    /// of a turn counts: the others say the same.
+    pub(super) fn turn_away(&mut self, now: Time, turn: u64, leader: Option<BrokerId>) {
+        if turn != self.turn {
+            return;
+        }
+        let named = leader.filter(|leader| *leader != self.target && self.knows(*leader));
+        let next = named.unwrap_or_else(|| self.next_candidate(now));
+        self.turn_to(now, next);
+    }
+
+    /// The next broker in a circle, rather one that is connected or may be tried now.
+    fn next_candidate(&self, now: Time) -> BrokerId {
+        let after = self.brokers.range((std::ops::Bound::Excluded(self.target), std::ops::Bound::Unbounded));
+        let circle: Vec<_> = after.chain(self.brokers.range(..=self.target)).collect();
+        let usable = |broker: &Broker| match broker.link {
+            Link::Up => true,
+            Link::Connecting { .. } => false,
+            Link::Down { not_before } => not_before <= now,
+        };
+        let best = circle.iter().find(|(_, broker)| usable(broker)).or(circle.first());
+        best.map_or(self.target, |(id, _)| **id)
+    }
+
+    fn turn_to(&mut self, now: Time, target: BrokerId) {
+        self.target = target;
+        self.turn += 1;
+        self.not_before = match self.unlucky.checked_sub(FREE_TURNS) {
+            Some(repetition) => now.after(self.backoff.pause(repetition, &mut self.rng)),
+            None => now,
+        };
+        self.unlucky = self.unlucky.saturating_add(1);
+    }
+
+    /// A pause for a request that is refused for now.
+    pub(super) fn pause(&mut self, repetition: u32) -> Duration {
+        self.backoff.pause(repetition, &mut self.rng)
+    }
+
+    /// When to look at it again. `wanted` are the brokers besides the target that are waited for.
+    pub(super) fn wake(&self, now: Time, wanted: &[BrokerId]) -> Time {
+        let link = |(id, broker): (&BrokerId, &Broker)| match broker.link {
+            Link::Connecting { until } => until,
+            Link::Down { not_before } if not_before > now && (*id == self.target || wanted.contains(id)) => {
+                not_before
+            }
+            Link::Down { .. } | Link::Up => Time::NEVER,
+        };
+        let links = self.brokers.iter().map(link).min().unwrap_or(Time::NEVER);
+        if self.not_before > now { links.min(self.not_before) } else { links }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    fn routing() -> Routing {
+        let member = |id| Member { id: BrokerId(id), address: format!("broker-{id}:1") };
+        let backoff = Backoff { min: Duration::from_millis(10), max: Duration::from_millis(500) };
+        let rng = ChaCha8Rng::seed_from_u64(7);
+        Routing::new(&[member(1), member(2), member(3)], backoff, Duration::from_secs(1), rng)
+    }
+
+    /// Runs until there is a route, answering each wish for a connection by `up`.
+    fn settle(routing: &mut Routing, now: &mut Time, leader: Option<BrokerId>) -> Route {
+        loop {
+            let mut out = Vec::new();
+            if let Some(route) = routing.route(*now, &mut out) {
+                return route;
+            }
+            for transmit in out {
+                let Transmit::Connect { broker, .. } = transmit else { panic!("{transmit:?}") };
+                routing.connected(*now, broker, &[], leader);
+            }
+            *now = (*now).max(routing.wake(*now, &[]).min(Time(now.0 + 1_000)));
+        }
+    }
+
+    #[test]
+    fn it_finds_the_leader_that_a_hello_names() {
+        let mut routing = routing();
+        assert_eq!(settle(&mut routing, &mut Time(0), Some(BrokerId(3))).broker, BrokerId(3));
+    }
+
+    #[test]
+    fn only_the_first_refusal_of_a_turn_counts() {
+        let (mut routing, mut now) = (routing(), Time(0));
+        let route = settle(&mut routing, &mut now, None);
+        let leader = BrokerId(route.broker.0 % 3 + 1);
+        routing.turn_away(now, route.turn, Some(leader));
+        let turned = settle(&mut routing, &mut now, None);
+        assert_eq!(turned.broker, leader);
+        routing.turn_away(now, route.turn, None);
+        assert_eq!(routing.turn(), turned.turn);
+    }
+
+    #[test]
+    fn without_a_leader_it_never_runs_hot() {
+        let (mut routing, mut now) = (routing(), Time(0));
+        let mut turns = 0;
+        while now < Time(10_000_000) {
+            let route = settle(&mut routing, &mut now, None);
+            routing.turn_away(now, route.turn, None);
+            turns += 1;
+        }
+        assert!((20..80).contains(&turns), "{turns} turns in 10 s with a pause of at most 500 ms");
+    }
+
+    #[test]
+    fn a_broker_that_breaks_every_connection_is_not_tried_hot() {
+        let (mut routing, mut now) = (routing(), Time(0));
+        let mut tries = 0;
+        while now < Time(10_000_000) {
+            let mut out = Vec::new();
+            assert_eq!(routing.route(now, &mut out), None);
+            for transmit in out {
+                let Transmit::Connect { broker, .. } = transmit else { panic!("{transmit:?}") };
+                routing.disconnected(now, broker);
+                tries += 1;
+            }
+            now = routing.wake(now, &[]).max(Time(now.0 + 1));
+        }
+        assert!((20..120).contains(&tries), "{tries} tries in 10 s");
+    }
+
+    #[test]
+    fn success_makes_the_next_turns_free_again() {
+        let (mut routing, mut now) = (routing(), Time(0));
+        for _ in 0..10 {
+            let route = settle(&mut routing, &mut now, None);
+            routing.turn_away(now, route.turn, None);
+        }
+        let route = settle(&mut routing, &mut now, None);
+        routing.succeeded(route.broker);
+        routing.turn_away(now, route.turn, None);
+        assert!(routing.route(now, &mut Vec::new()).is_some(), "the turn after a success waits for nothing");
+    }
+}
