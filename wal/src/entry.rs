@@ -94,19 +94,30 @@ impl Position {
 /// The chained checksum of `entry`, given that of the entry before it.
 #[must_use]
 pub fn chain(previous: u32, entry: &Entry) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&previous.to_le_bytes());
-    crc.update(&entry.index.to_le_bytes());
-    crc.update(&entry.term.to_le_bytes());
-    crc.update(&[entry.kind as u8]);
-    crc.update(&entry.data);
-    crc.finalize()
+    chain_link(previous, entry.index, entry.term, entry.kind, &entry.data)
 }
 
 /// The chained checksum at index 0, by which the logs of two clusters differ from the start.
 #[must_use]
 pub fn chain_start(cluster: &[u8; 16]) -> u32 {
     crc32fast::hash(cluster)
+}
+
+/// The chained checksum of the entry with this header (its own is not looked at) and this data.
+pub(crate) fn chain_of(previous: u32, header: &Header, data: &[u8]) -> u32 {
+    chain_link(previous, header.index, header.term, header.kind, data)
+}
+
+fn chain_link(previous: u32, index: Index, term: Term, kind: Kind, data: &[u8]) -> u32 {
+    let mut fixed = [0; 21];
+    fixed[..4].copy_from_slice(&previous.to_le_bytes());
+    fixed[4..12].copy_from_slice(&index.to_le_bytes());
+    fixed[12..20].copy_from_slice(&term.to_le_bytes());
+    fixed[20] = kind as u8;
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&fixed);
+    crc.update(data);
+    crc.finalize()
 }
 
 /// The fixed part of an entry, as it lies in a block.

@@ -1,9 +1,25 @@
 //! Recovery: from whatever a crash left to a log that can be trusted.
+//!
+//! 1. Every segment is read whole, past the page cache, in ascending order of ids; its blocks are found
+//!    (`segment.rs`) and folded into the visible log (`fold.rs`).
+//! 2. The verdict: all is well, or the tail is torn and will be cut, or something that was durable is damaged. In the last
+//!    case nothing is changed and the log is not opened.
+//! 3. Leftovers are removed: spares that a crash left unfinished, segments that hold nothing but a torn first block.
+//! 4. After a kill, what was just read may be in the page cache alone. So the segment of the last block is synced, and the
+//!    vote is written anew and synced. Only then is anything shown to the caller, who takes all of it for durable.
+//!
+//! A torn tail is not erased. The next block goes to a new segment and hides it; until then every start finds it again.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use crate::{Damage, Disk, Identity, Index, Log, Settings, SyncError, VoteState};
+use crate::block::Unlike;
+use crate::fold::Fold;
+use crate::log::{Found, ReadError};
+use crate::segment::{self, Found as HeaderFound, Header};
+use crate::vote::{self, VoteFile};
+use crate::{Damage, Disk, Identity, Index, Log, Position, Settings, Spare, SyncError, Vote, VoteState};
 
 /// A log that was opened.
 #[derive(Debug)]
@@ -74,8 +90,175 @@ pub enum OpenError {
 /// Opens the log of a data directory. Reads every segment once; returns when all that it shows is durable.
 ///
 /// # Errors
-/// Damage, files of another broker, or an error of the disk. See [`OpenError`].
-#[expect(clippy::needless_pass_by_value, reason = "the log keeps the disk")]
-pub fn open(_disk: Arc<dyn Disk>, _identity: &Identity, _settings: Settings) -> Result<Opened, OpenError> {
-    todo!()
+/// Damage, files of another broker, or an error of the disk. See [`OpenError`]. Unless the error is of a write or a sync,
+/// nothing was changed.
+pub fn open(disk: Arc<dyn Disk>, identity: &Identity, settings: Settings) -> Result<Opened, OpenError> {
+    let incarnation = identity.incarnation.ok_or(OpenError::NoIncarnation { broker: identity.broker })?;
+    if let Some(why) = settings.contradiction() {
+        return Err(OpenError::Settings { why });
+    }
+    let names = disk.list().map_err(|source| io_error("list", "the data directory", source))?;
+    let survey = Survey::take(&*disk, &names, identity.cluster, incarnation)?;
+    let verdict = survey.fold.verdict()?;
+    let vote = find_vote(&*disk, &names, incarnation)?;
+
+    // From here on the disk is changed: first what must not be found again, then what must not be lost.
+    let next_segment = survey.next_segment;
+    let (spares, misfits) = survey.sort_spares(&settings);
+    for segment in verdict.remove.iter().chain(&survey.unfinished).chain(&misfits) {
+        let name = segment::file_name(*segment);
+        disk.remove(&name).map_err(|source| SyncError::new("remove", &name, source))?;
+    }
+    let used = survey.fold.active.as_ref().map(|active| &active.region);
+    for region in used.into_iter().chain(spares.iter().map(|spare| &spare.region)) {
+        region.sync().map_err(|source| SyncError::new("sync", region.name(), source))?;
+    }
+    let (vote, state) = match vote {
+        Ok((mut file, vote)) => {
+            rewrite(&mut file, vote)?;
+            (Some((file, vote)), VoteState::Known(vote))
+        }
+        Err(damage) => (None, VoteState::Damaged(damage)),
+    };
+
+    let fold = survey.fold;
+    let commit = fold.commit;
+    let found = Found {
+        start: fold.start,
+        last: fold.last,
+        terms: fold.terms,
+        extents: fold.extents,
+        commit,
+        active: fold.active,
+        cut_pending: verdict.cut_pending,
+        unproven: fold.unproven,
+        spares,
+        next_segment,
+        vote,
+    };
+    let log = Log::new(disk, settings, (identity.cluster, incarnation), found);
+    Ok(Opened { log, vote: state, commit })
+}
+
+/// All segments, looked at once, in the order of their ids. Nothing is changed.
+#[derive(Debug)]
+struct Survey {
+    fold: Fold,
+    /// Segments with a header and nothing else.
+    blank: Vec<Spare>,
+    /// Segments that do not even have a header: a crash came while they were made.
+    unfinished: Vec<u64>,
+    /// Above every id that was ever seen.
+    next_segment: u64,
+}
+
+impl From<ReadError> for OpenError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Damaged(damage) => Self::Damaged(damage),
+            ReadError::Io { file, source } => Self::Io { operation: "read", file, source },
+            ReadError::OutOfRange { .. } => unreachable!("the fold reads only what it has seen"),
+        }
+    }
+}
+
+impl Survey {
+    fn take(
+        disk: &dyn Disk,
+        names: &[String],
+        cluster: [u8; 16],
+        incarnation: [u8; 16],
+    ) -> Result<Self, OpenError> {
+        let fold = Fold::new(Position::start(&cluster));
+        let mut survey = Self { fold, blank: Vec::new(), unfinished: Vec::new(), next_segment: 1 };
+        let mut bytes = Vec::new();
+        // The names have fixed digits: ascending names are ascending ids.
+        for (name, id) in names.iter().filter_map(|name| Some((name, segment::file_segment(name)?))) {
+            let failed = |operation| move |source| io_error(operation, name, source);
+            let region = disk.open(name).map_err(failed("open"))?;
+            segment::read_whole(&*region, &mut bytes).map_err(failed("read"))?;
+            survey.next_segment = id.saturating_add(1);
+            match Header::read(&bytes, id, region.bytes()) {
+                HeaderFound::Format(found) => {
+                    return Err(OpenError::WrongFormat {
+                        file: name.clone(),
+                        found,
+                        supported: segment::FORMAT,
+                    });
+                }
+                HeaderFound::Header(header) if header.cluster != cluster => {
+                    return Err(OpenError::WrongCluster { file: name.clone() });
+                }
+                HeaderFound::Header(header) if header.incarnation != incarnation => {
+                    return Err(OpenError::WrongIncarnation { file: name.clone() });
+                }
+                HeaderFound::Header(header) => {
+                    let scan = segment::scan(&header, &bytes);
+                    if scan.is_blank() {
+                        survey.blank.push(Spare { region, header });
+                    } else {
+                        survey.fold.add(&region, header, scan)?;
+                    }
+                }
+                HeaderFound::Nothing(_)
+                    if segment::is_zero(&bytes[bytes.len().min(segment::HEADER_BYTES)..]) =>
+                {
+                    survey.unfinished.push(id);
+                }
+                HeaderFound::Nothing(Unlike { expected, found }) => {
+                    survey.fold.add_unreadable(Damage { file: name.clone(), offset: 0, expected, found });
+                }
+            }
+        }
+        Ok(survey)
+    }
+
+    /// The blank segments that can be used, and the ids of those that cannot: of other sizes than are wanted now, or older
+    /// than a segment that is in use.
+    fn sort_spares(&self, settings: &Settings) -> (VecDeque<Spare>, Vec<u64>) {
+        let in_use = self.fold.active.as_ref().map_or(0, |active| active.header.segment);
+        let mut usable = VecDeque::new();
+        let mut misfits = Vec::new();
+        for Spare { region, header } in &self.blank {
+            let fits = header.bytes == settings.segment_bytes && header.alignment == settings.alignment;
+            if fits && header.segment > in_use {
+                usable.push_back(Spare { region: Arc::clone(region), header: *header });
+            } else {
+                misfits.push(header.segment);
+            }
+        }
+        (usable, misfits)
+    }
+}
+
+/// Finds the vote, or makes the file if there was never anything here.
+fn find_vote(
+    disk: &dyn Disk,
+    names: &[String],
+    incarnation: [u8; 16],
+) -> Result<Result<(VoteFile, Vote), Damage>, OpenError> {
+    if !names.iter().any(|name| name == vote::NAME) {
+        // The file is there before the first segment is made: with segments, its absence is a loss.
+        if names.iter().any(|name| segment::file_segment(name).is_some()) {
+            let (expected, found) = ("the vote file".into(), "no file".into());
+            return Ok(Err(Damage { file: vote::NAME.into(), offset: 0, expected, found }));
+        }
+        VoteFile::create(disk, incarnation).map_err(|source| SyncError::new("create", vote::NAME, source))?;
+    }
+    let region = disk.open(vote::NAME).map_err(|source| io_error("open", vote::NAME, source))?;
+    VoteFile::load(region, incarnation).map_err(|source| io_error("read", vote::NAME, source))
+}
+
+/// Writes the vote as the next two generations, each synced: all four copies are then good and durable.
+fn rewrite(file: &mut VoteFile, vote: Vote) -> Result<(), SyncError> {
+    for _ in 0..2 {
+        let update = file.update(vote);
+        update.write().map_err(|source| SyncError::new("write", vote::NAME, source))?;
+        update.sync().map_err(|source| SyncError::new("sync", vote::NAME, source))?;
+    }
+    Ok(())
+}
+
+fn io_error(operation: &'static str, file: &str, source: io::Error) -> OpenError {
+    OpenError::Io { operation, file: file.into(), source }
 }

@@ -1,8 +1,18 @@
 //! Tickets: input and output as values.
+//!
+//! The log decides what to write and where; a ticket is that decision. It owns all it needs, so that any thread can run
+//! it, or nobody: a test reads it, a simulator runs it half and pulls the plug. The log hands out one at a time, and knows
+//! what became durable when it gets the [`Done`] back.
 
 use std::io;
+use std::sync::Arc;
 
-use crate::Index;
+use bytes::Bytes;
+
+use crate::block::{self, Salt};
+use crate::segment::{self, Header};
+use crate::vote::{self, VoteWrite};
+use crate::{Disk, Entry, Index, Region};
 
 /// An error of the disk. The broker stops; nothing is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -18,10 +28,29 @@ pub struct SyncError {
     pub source: io::Error,
 }
 
-/// Something to make durable: at most one vote and one block.
+impl SyncError {
+    pub(crate) fn new(operation: &'static str, file: &str, source: io::Error) -> Self {
+        Self { operation, file: file.into(), source }
+    }
+}
+
+/// Something to make durable: at most one vote and one block, at least one of them.
 #[derive(Debug)]
 pub struct Ticket {
-    number: u64,
+    pub(crate) number: u64,
+    pub(crate) vote: Option<VoteWrite>,
+    pub(crate) block: Option<BlockWrite>,
+}
+
+/// A block that has its place. The data of the entries is shared, never copied.
+#[derive(Debug)]
+pub(crate) struct BlockWrite {
+    pub(crate) region: Arc<dyn Region>,
+    pub(crate) salt: Salt,
+    pub(crate) alignment: u32,
+    pub(crate) header: block::Header,
+    /// The entries with their chains.
+    pub(crate) entries: Vec<(Entry, u32)>,
 }
 
 /// A ticket that was run: everything in it is durable.
@@ -32,11 +61,17 @@ pub struct Done {
 
 /// A segment to be made ahead of its use.
 #[derive(Debug)]
-pub struct SpareOrder {}
+pub struct SpareOrder {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) header: Header,
+}
 
-/// A segment that was made.
+/// A segment that was made: zeros after its header, all synced.
 #[derive(Debug)]
-pub struct Spare {}
+pub struct Spare {
+    pub(crate) region: Arc<dyn Region>,
+    pub(crate) header: Header,
+}
 
 impl Ticket {
     /// Writes and syncs everything in it. Blocks for as long as the disk takes.
@@ -48,20 +83,32 @@ impl Ticket {
         self.sync()
     }
 
-    /// Writes everything. A vote that comes with a block is synced here, before the block is written.
+    /// Writes everything. A vote that comes with a block is also synced here, before the block is written: no crash may
+    /// leave entries of a term that the vote file does not know.
     ///
     /// # Errors
     /// The first error of the disk.
     pub fn write(&self) -> Result<(), SyncError> {
-        todo!()
+        if let Some(vote) = &self.vote {
+            vote.write().map_err(|source| SyncError::new("write", vote::NAME, source))?;
+            if self.block.is_some() {
+                vote.sync().map_err(|source| SyncError::new("sync", vote::NAME, source))?;
+            }
+        }
+        self.block.as_ref().map_or(Ok(()), BlockWrite::write)
     }
 
-    /// Syncs what [`Self::write`] wrote.
+    /// Syncs what [`Self::write`] wrote. Not to be called before it.
     ///
     /// # Errors
     /// The first error of the disk.
     pub fn sync(&self) -> Result<Done, SyncError> {
-        todo!()
+        if let Some(BlockWrite { region, .. }) = &self.block {
+            region.sync().map_err(|source| SyncError::new("sync", region.name(), source))?;
+        } else if let Some(vote) = &self.vote {
+            vote.sync().map_err(|source| SyncError::new("sync", vote::NAME, source))?;
+        }
+        Ok(Done { number: self.number })
     }
 
     /// Tickets are numbered from 1 in the order in which they were made.
@@ -73,13 +120,34 @@ impl Ticket {
     /// Bytes that the block writes, padding included; 0 for a vote alone.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        todo!()
+        self.block
+            .as_ref()
+            .map_or(0, |block| usize::try_from(block.padded_bytes()).expect("a block fits into memory"))
     }
 
     /// First and last index of the entries in the block, if it has any.
     #[must_use]
     pub fn range(&self) -> Option<(Index, Index)> {
-        todo!()
+        let entries = &self.block.as_ref()?.entries;
+        Some((entries.first()?.0.index, entries.last()?.0.index))
+    }
+
+    /// Whether a vote is in it.
+    #[must_use]
+    pub fn has_vote(&self) -> bool {
+        self.vote.is_some()
+    }
+}
+
+impl BlockWrite {
+    pub(crate) fn padded_bytes(&self) -> u64 {
+        block::align_up(self.header.bytes(), self.alignment)
+    }
+
+    fn write(&self) -> Result<(), SyncError> {
+        let chunks = block::encode(&self.header, &self.salt, &self.entries, self.alignment);
+        let written = self.region.write_at(self.salt.position, &chunks);
+        written.map_err(|source| SyncError::new("write", self.region.name(), source))
     }
 }
 
@@ -97,6 +165,12 @@ impl SpareOrder {
     /// # Errors
     /// The first error of the disk, also when it is full.
     pub fn run(&self) -> Result<Spare, SyncError> {
-        todo!()
+        let name = segment::file_name(self.header.segment);
+        let region = self.disk.create(&name, self.header.bytes);
+        let region = region.map_err(|source| SyncError::new("create", &name, source))?;
+        let head: [Bytes; 1] = [self.header.encode()];
+        region.write_at(0, &head).map_err(|source| SyncError::new("write", &name, source))?;
+        region.sync().map_err(|source| SyncError::new("sync", &name, source))?;
+        Ok(Spare { region, header: self.header })
     }
 }

@@ -1,12 +1,30 @@
-//! A directory of a real machine.
+//! A directory of a real machine: positioned writes for appending, a read-only map for reading.
+//!
+//! Linux keeps file and map coherent, so that what a write put into the file is at once seen through the map. Writing
+//! through the map as well would turn a full disk into a signal, and costs a page fault per page.
+//!
+//! This is the only file of the workspace with `unsafe` in it: one call, which makes a map.
+#![expect(unsafe_code, reason = "a file can be mapped only by promising that nobody shortens it")]
 
-use std::io;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use memmap2::{Mmap, MmapOptions};
+use rustix::fs::{Advice, FallocateFlags};
+use rustix::io::Errno;
 
-use super::{Disk, Region};
+use super::{Disk, Region, SMALL_FILE_BYTES_MAX, check_range};
+
+const LOCK: &str = "LOCK";
+const TEMPORARY: &str = ".new";
+/// Zeros are written in pieces of this size. Bytes.
+const FILL_BYTES: usize = 1 << 20;
+/// Most pieces that one vectored write takes on Linux. Count.
+const CHUNKS_MAX: usize = 1024;
 
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -18,13 +36,13 @@ pub enum OpenDirError {
         path: PathBuf,
     },
     /// Another process has it open.
-    #[error("the data directory {path} is in use by another process")]
+    #[error("the data directory {path} is in use by another process: stop that one first")]
     InUse {
         /// The directory.
         path: PathBuf,
     },
     /// The file system failed.
-    #[error("could not {operation} in the data directory {path}")]
+    #[error("could not {operation} the data directory {path}")]
     Io {
         /// What was tried.
         operation: &'static str,
@@ -37,35 +55,192 @@ pub enum OpenDirError {
 
 /// A directory of a real machine, locked for this process.
 #[derive(Debug)]
-pub struct MmapDisk {}
+pub struct MmapDisk {
+    directory: Arc<Directory>,
+}
+
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    /// The directory itself, to be synced.
+    handle: File,
+    /// Held as long as anything of this directory is open.
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct MmapRegion {
+    name: String,
+    file: File,
+    /// The whole file. Only ranges that are never written again are looked at.
+    map: Bytes,
+    _directory: Arc<Directory>,
+}
 
 impl MmapDisk {
     /// Opens and locks an existing directory. The lock lives as long as this disk or any region of it.
     ///
     /// # Errors
     /// Absent, in use by another process, or an error of the file system.
-    pub fn open(_directory: impl AsRef<Path>) -> Result<Self, OpenDirError> {
-        todo!()
+    pub fn open(directory: impl AsRef<Path>) -> Result<Self, OpenDirError> {
+        let path = directory.as_ref().to_path_buf();
+        let failed = |operation, source| OpenDirError::Io { operation, path: path.clone(), source };
+        if !path.is_dir() {
+            return Err(OpenDirError::Absent { path });
+        }
+        let handle = File::open(&path).map_err(|source| failed("open", source))?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK));
+        let lock = lock.map_err(|source| failed("make a lock in", source))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { directory: Arc::new(Directory { path, handle, _lock: lock }) }),
+            Err(TryLockError::WouldBlock) => Err(OpenDirError::InUse { path }),
+            Err(TryLockError::Error(source)) => Err(failed("lock", source)),
+        }
     }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path.join(name)
+    }
+
+    fn region(&self, name: &str, file: File) -> io::Result<Arc<dyn Region>> {
+        let map = match file.metadata()?.len() {
+            0 => Bytes::new(),
+            _ => Bytes::from_owner(map(&file)?),
+        };
+        Ok(Arc::new(MmapRegion { name: name.into(), file, map, _directory: Arc::clone(&self.directory) }))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.directory.handle.sync_all()
+    }
+}
+
+/// Maps a whole file for reading.
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: The directory is locked for this process, and this process never shortens a file that it has mapped: files
+    // have a fixed length from the moment they are made, and are replaced by rename, not rewritten. Bytes of the map that
+    // are still to be written are not looked at: the log reads a range only after the write of it was synced, and never
+    // writes there again, so no slice that anybody holds changes under its reader.
+    unsafe { MmapOptions::new().map(file) }
 }
 
 impl Disk for MmapDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        todo!()
+        self.sync_directory()?;
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory.path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if entry.file_type()?.is_file() && name != LOCK && !name.ends_with(TEMPORARY) {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
     }
-    fn create(&self, _name: &str, _bytes: u64) -> io::Result<Arc<dyn Region>> {
-        todo!()
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Region>> {
+        let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path(name))?;
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            // A file system that cannot reserve can still be filled.
+            Ok(()) | Err(Errno::OPNOTSUPP) => (),
+            Err(error) => return Err(error.into()),
+        }
+        let zeros = vec![0; FILL_BYTES];
+        let mut left = bytes;
+        while left > 0 {
+            let piece = usize::try_from(left).map_or(FILL_BYTES, |left| left.min(FILL_BYTES));
+            file.write_all(&zeros[..piece])?;
+            left -= piece as u64;
+        }
+        file.sync_all()?;
+        self.sync_directory()?;
+        self.region(name, file)
     }
-    fn open(&self, _name: &str) -> io::Result<Arc<dyn Region>> {
-        todo!()
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn Region>> {
+        let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
+        rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+        self.region(name, file)
     }
-    fn read(&self, _name: &str) -> io::Result<Option<Bytes>> {
-        todo!()
+
+    fn read(&self, name: &str) -> io::Result<Option<Bytes>> {
+        let file = match File::open(self.path(name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut content = Vec::new();
+        file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > SMALL_FILE_BYTES_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{name} is too large to be read whole"),
+            ));
+        }
+        Ok(Some(content.into()))
     }
-    fn replace(&self, _name: &str, _content: &[u8]) -> io::Result<()> {
-        todo!()
+
+    fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let temporary = self.path(&format!("{name}{TEMPORARY}"));
+        let mut file = File::create(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, self.path(name))?;
+        self.sync_directory()
     }
-    fn remove(&self, _name: &str) -> io::Result<()> {
-        todo!()
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))?;
+        self.sync_directory()
+    }
+}
+
+impl Region for MmapRegion {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    fn write_at(&self, position: u64, chunks: &[Bytes]) -> io::Result<()> {
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
+        check_range(&self.name, self.bytes(), position, bytes as u64)?;
+        let mut slices: Vec<IoSlice<'_>> = chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
+        let mut left = &mut slices[..];
+        let mut position = position;
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            let pieces = &left[..left.len().min(CHUNKS_MAX)];
+            match rustix::io::pwritev(&self.file, pieces, position) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    position += written as u64;
+                    IoSlice::advance_slices(&mut left, written);
+                }
+                // Interrupted before anything was written: not an error of the disk.
+                Err(Errno::INTR) => (),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn read(&self, position: u64, bytes: usize) -> io::Result<Bytes> {
+        check_range(&self.name, self.bytes(), position, bytes as u64)?;
+        let at = usize::try_from(position).expect("within a map");
+        Ok(self.map.slice(at..at + bytes))
+    }
+
+    fn scan(&self, position: u64, into: &mut [u8]) -> io::Result<()> {
+        check_range(&self.name, self.bytes(), position, into.len() as u64)?;
+        self.file.read_exact_at(into, position)
     }
 }
