@@ -1,0 +1,104 @@
+//! What a quickstart tells: each thing as it happens, in plain words, and at the end whether every check held.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::table::grouped;
+use crate::{
+    exit::{Exit, Failure, Verdict},
+    output,
+};
+
+/// Width of the left column. Characters.
+const TOPIC_WIDTH: usize = 16;
+
+/// The checks so far.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    held: usize,
+    broken: Vec<String>,
+}
+
+/// At least one check did not hold.
+#[derive(Debug, Error)]
+#[error("{} of {all} checks did not hold: {}", .broken.len(), .broken.join("; "))]
+pub(crate) struct ChecksFailed {
+    broken: Vec<String>,
+    all: usize,
+}
+
+impl Verdict for ChecksFailed {
+    fn exit(&self) -> Exit {
+        Exit::Error
+    }
+}
+
+impl Report {
+    /// Tells one thing.
+    pub(crate) fn say(&self, topic: &str, text: &str) -> Result<(), Failure> {
+        output::print(&format!("  {topic:TOPIC_WIDTH$}  {text}\n"))
+    }
+
+    /// Tells whether something that must hold does, and remembers it.
+    pub(crate) fn check(&mut self, holds: bool, claim: &str) -> Result<(), Failure> {
+        let mark = if holds { "yes" } else { "NO" };
+        output::print(&format!("  {:TOPIC_WIDTH$}  {mark:>3}: {claim}\n", ""))?;
+        if holds {
+            self.held += 1;
+        } else {
+            self.broken.push(claim.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The verdict: how many checks held.
+    ///
+    /// # Errors
+    /// If one did not.
+    pub(crate) fn verdict(self) -> Result<usize, ChecksFailed> {
+        if self.broken.is_empty() {
+            return Ok(self.held);
+        }
+        Err(ChecksFailed { all: self.held + self.broken.len(), broken: self.broken })
+    }
+}
+
+/// A time for people: 312 ms, 1.24 s.
+pub(crate) fn time(time: Duration) -> String {
+    if time < Duration::from_secs(1) {
+        return format!("{} ms", time.as_millis());
+    }
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+/// A number of things for people: 1 record, 34,924 records.
+pub(crate) fn count(number: u64, thing: &str) -> String {
+    let plural = match (number, thing) {
+        (1, _) => "",
+        (_, "batch") => "es",
+        _ => "s",
+    };
+    format!("{} {thing}{plural}", grouped(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_read_well() {
+        assert_eq!(count(1, "batch"), "1 batch");
+        assert_eq!(count(350, "batch"), "350 batches");
+        assert_eq!(count(34_924, "record"), "34,924 records");
+        assert_eq!(time(Duration::from_micros(312_700)), "312 ms");
+        assert_eq!(time(Duration::from_millis(1236)), "1.24 s");
+    }
+
+    #[test]
+    fn one_broken_check_breaks_the_whole() {
+        assert_eq!(Report { held: 3, broken: vec![] }.verdict().unwrap(), 3);
+        let failed = Report { held: 3, broken: vec!["order".into()] }.verdict().unwrap_err();
+        assert_eq!(failed.to_string(), "1 of 4 checks did not hold: order");
+    }
+}

@@ -1,0 +1,96 @@
+//! The table: confirmed records per second against the size of a batch.
+//!
+//! Each row is a producer of its own that keeps a fixed number of batches in flight for a fixed time. A batch counts
+//! when it is confirmed: when a majority of the brokers has it on stable storage.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use comfy_table::{CellAlignment, Table, presets};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// Significant digits of the latency histograms.
+const DIGITS: u8 = 3;
+
+/// What is measured in one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Records in a batch.
+    pub(crate) batch: usize,
+    /// Batches in flight.
+    pub(crate) in_flight: usize,
+    /// Bytes of a record's value.
+    pub(crate) record_bytes: usize,
+    /// For how long batches are sent.
+    pub(crate) time: Duration,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Row {
+    /// Records in a batch.
+    pub(crate) batch: usize,
+    /// Batches in flight.
+    pub(crate) in_flight: usize,
+    /// Bytes of a record's value.
+    pub(crate) record_bytes: usize,
+    /// Records that were confirmed.
+    pub(crate) records: u64,
+    /// From the first batch sent to the last one confirmed. Seconds.
+    pub(crate) seconds: f64,
+    /// Records confirmed per second.
+    pub(crate) records_per_second: f64,
+    /// Median time from sending a batch to its confirmation. Milliseconds.
+    pub(crate) p50_ms: f64,
+    /// 99 of 100 batches are confirmed within this time. Milliseconds.
+    pub(crate) p99_ms: f64,
+}
+
+/// The rows as a table for people.
+pub(crate) fn render(rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["batch", "in flight", "records/s", "MB/s", "p50 ms", "p99 ms"]);
+    for row in rows {
+        let megabytes = row.records_per_second * row.record_bytes as f64 / 1e6;
+        table.add_row([
+            grouped(row.batch as u64),
+            grouped(row.in_flight as u64),
+            grouped(row.records_per_second as u64),
+            format!("{megabytes:.1}"),
+            format!("{:.2}", row.p50_ms),
+            format!("{:.2}", row.p99_ms),
+        ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.lines().map(|line| format!("  {}\n", line.trim_end())).collect()
+}
+
+/// A number with its thousands apart: 34,924.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        let told: Vec<_> = [0, 7, 999, 1000, 34_924, 1_234_567].map(grouped).to_vec();
+        assert_eq!(told, ["0", "7", "999", "1,000", "34,924", "1,234,567"]);
+    }
+}
