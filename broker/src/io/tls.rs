@@ -381,5 +381,4 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
 }
 
 #[cfg(test)]
-#[path = "tls_tests.rs"]
 mod tests;

@@ -1,0 +1,222 @@
+//! The loop that runs the core: wait for anything, hand it in, one pass, carry out what comes of it.
+//!
+//! ```text
+//!   sessions, inboxes ──bell──┐
+//!   syncer: a ticket is done ─┤
+//!   filler: a spare is ready ─┼─► feed ─► pass ─► ticket ──► syncer
+//!   the next tick is due ─────┤                   messages ► peer links
+//!   told to stop ─────────────┘                   answers ─► exchanges ─► one write per stream
+//!                                                 progress ► subscriptions
+//! ```
+//!
+//! There is no timer between an event and its pass, and no pass per event: whatever has gathered while this task was
+//! not running is worked on at once. Under load passes grow by themselves, at rest each request has its own.
+
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    pin::pin,
+    rc::Rc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use sequor_wal::{Done, Spare, SpareOrder, Ticket};
+use tokio::time::{sleep_until, timeout};
+
+use super::{
+    ServeError,
+    broker::{Broker, Progress},
+    close::Close,
+    limits::{FAREWELL_TIMEOUT, LAST_SYNC_TIMEOUT},
+    worker::Worker,
+};
+use crate::core::Core;
+
+/// Where a broker is on its way from serving to stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It serves.
+    Serving,
+    /// It was told to stop and waits for another broker to lead.
+    HandingOver {
+        /// When it waits no longer.
+        until: Instant,
+    },
+    /// It waits for its disk and for its last answers to be written.
+    Draining {
+        /// When it waits no longer.
+        until: Instant,
+    },
+}
+
+/// Runs one broker.
+#[derive(Debug)]
+pub(super) struct Driver {
+    broker: Rc<Broker>,
+    syncer: Worker<Ticket>,
+    filler: Worker<SpareOrder>,
+    syncing: bool,
+    phase: Phase,
+    hand_over_timeout: Duration,
+}
+
+impl Driver {
+    /// A driver over threads of its own. Leadership is waited for no longer than `hand_over_timeout` at a stop.
+    pub(super) fn new(broker: Rc<Broker>, hand_over_timeout: Duration) -> std::io::Result<Self> {
+        Ok(Self {
+            broker,
+            syncer: Worker::start()?,
+            filler: Worker::start()?,
+            syncing: false,
+            phase: Phase::Serving,
+            hand_over_timeout,
+        })
+    }
+
+    /// Runs until `stop` completes and everything is handed over, written and synced.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Halted`] or [`ServeError::Panicked`]. An error of the disk ends the process instead.
+    pub(super) async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let mut stop = pin!(stop);
+        let mut due = self.pass()?;
+        let mut tick = pin!(sleep_until(due.into()));
+        while !self.is_done() {
+            tokio::select! {
+                biased;
+                () = self.broker.rung() => {}
+                done = self.syncer.report() => self.handle_synced(done),
+                spare = self.filler.report() => self.handle_spare(spare),
+                () = &mut tick => {}
+                () = &mut stop, if self.phase == Phase::Serving => self.begin_to_stop(),
+            }
+            let next = self.pass()?;
+            if next != due {
+                due = next;
+                tick.as_mut().reset(due.into());
+            }
+        }
+        self.say_farewell().await;
+        Ok(())
+    }
+
+    /// Hands in what has gathered, has the core work, carries out what comes of it. Says when the next tick is due.
+    fn pass(&mut self) -> Result<Instant, ServeError> {
+        while let Some(done) = self.syncer.try_report() {
+            self.handle_synced(done);
+        }
+        while let Some(spare) = self.filler.try_report() {
+            self.handle_spare(spare);
+        }
+        let broker = Rc::clone(&self.broker);
+        let mut core = broker.core();
+        let now = broker.now();
+        core.handle_tick(now);
+        core.pass(now, wall_ms());
+        check(&broker, &core)?;
+        self.carry_out(&mut core);
+        self.go_on_stopping(&mut core);
+        Ok(broker.instant(core.next_tick()))
+    }
+
+    /// The disk first, for it takes longest; then the peers, who have disks too; then those who wait for an answer.
+    fn carry_out(&mut self, core: &mut Core) {
+        if let Some(ticket) = core.poll_ticket() {
+            self.syncing = true;
+            self.syncer.give(ticket);
+        }
+        let mut lost = BTreeSet::new();
+        while let Some((peer, message)) = core.poll_peer() {
+            if !self.broker.links().get(&peer).is_some_and(|link| link.send(&message)) {
+                lost.insert(peer);
+            }
+        }
+        for peer in lost {
+            core.handle_peer_lost(peer);
+        }
+        while let Some(reply) = core.poll_reply() {
+            self.broker.hand_out(reply);
+        }
+        self.broker.set_progress(Progress { end: core.end(), leads: core.leads() });
+        while let Some(order) = core.poll_spare() {
+            self.filler.give(order);
+        }
+    }
+
+    fn handle_synced(&mut self, done: Done) {
+        self.syncing = false;
+        self.broker.core().handle_synced(self.broker.now(), done);
+    }
+
+    fn handle_spare(&mut self, spare: Spare) {
+        self.broker.core().handle_spare(spare);
+    }
+
+    fn begin_to_stop(&mut self) {
+        tracing::info!("stopping: leadership is handed over, then the disk is waited for");
+        self.broker.close_door();
+        self.broker.core().hand_over();
+        self.phase = Phase::HandingOver { until: Instant::now() + self.hand_over_timeout };
+    }
+
+    /// Goes on to drain once another broker leads, or none did in time.
+    fn go_on_stopping(&mut self, core: &mut Core) {
+        if let Phase::HandingOver { until } = self.phase
+            && (!core.leads() || Instant::now() >= until)
+        {
+            core.prepare_to_stop();
+            if let Some(ticket) = core.poll_ticket() {
+                self.syncing = true;
+                self.syncer.give(ticket);
+            }
+            self.phase = Phase::Draining { until: Instant::now() + LAST_SYNC_TIMEOUT };
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match self.phase {
+            Phase::Serving | Phase::HandingOver { .. } => false,
+            Phase::Draining { until } => {
+                let drained = !self.syncing && self.broker.has_answered_all();
+                drained || Instant::now() >= until
+            }
+        }
+    }
+
+    /// Tells everybody connected that this broker is gone, so that they need not find out by waiting.
+    async fn say_farewell(&self) {
+        let endpoint = self.broker.endpoint();
+        endpoint.close(Close::Stopping.code(), b"this broker stops");
+        if timeout(FAREWELL_TIMEOUT, endpoint.wait_idle()).await.is_err() {
+            tracing::debug!("some connections did not hear of the stop in time");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn check(broker: &Broker, core: &Core) -> Result<(), ServeError> {
+    if let Some(halt) = core.halted() {
+        tracing::error!(
+            error = halt as &dyn Error,
+            "this broker must not go on; nothing more is acknowledged"
+        );
+        return Err(ServeError::Halted { why: with_causes(halt) });
+    }
+    if broker.has_panicked() {
+        return Err(ServeError::Panicked);
+    }
+    Ok(())
+}
+
+/// An error's message, followed by those of its causes.
+fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.fold(error.to_string(), |all, cause| format!("{all}: {cause}"))
+}
+
+/// The wall clock, in milliseconds since 1970. Nothing is decided by it.
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

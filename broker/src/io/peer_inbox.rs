@@ -1,0 +1,67 @@
+//! One connection that a peer opened: its hello, then its lanes, straight into the core.
+//!
+//! A peer has one such connection. A newer one takes the older one's place: the peer has started anew, or has given
+//! the old one up, and would not open two.
+
+use std::{error::Error, rc::Rc};
+
+use quinn::{Connection, RecvStream};
+use sequor_client::protocol::BrokerId;
+use thiserror::Error;
+
+use super::{
+    broker::Broker,
+    close::Close,
+    limits::{PEER_RECEIVE_WINDOW_BYTES, PEER_STREAMS_MAX},
+    peer_hello,
+    peer_stream::{Messages, PeerStreamError},
+};
+use crate::core::{PEER_MESSAGE_BYTES_MAX, PeerError, PeerMessage};
+
+/// Why a lane cannot be read any further.
+#[derive(Debug, Error)]
+enum LaneError {
+    /// It broke off, or its lengths are impossible.
+    #[error(transparent)]
+    Stream(#[from] PeerStreamError),
+    /// A message that is none.
+    #[error("a message of the peer cannot be read")]
+    Message(#[from] PeerError),
+}
+
+/// Takes a peer's messages until its connection ends.
+pub(super) async fn serve(broker: &Rc<Broker>, peer: BrokerId, connection: Connection) {
+    connection.set_receive_window(PEER_RECEIVE_WINDOW_BYTES.into());
+    connection.set_max_concurrent_uni_streams(PEER_STREAMS_MAX.into());
+    if let Err(error) = peer_hello::as_callee(broker, peer, &connection).await {
+        tracing::warn!(%peer, error = &error as &dyn Error, "a peer was turned away");
+        return error.close().close(&connection, &error.to_string());
+    }
+    if let Some(older) = broker.replace_inbound(peer, connection.clone()) {
+        Close::Replaced.close(&older, "a newer connection took its place");
+    }
+    tracing::info!(%peer, address = %connection.remote_address(), "peer connected");
+    while let Ok(recv) = connection.accept_uni().await {
+        let (broker_too, connection) = (Rc::clone(broker), connection.clone());
+        broker.spawn(async move {
+            if let Err(error) = read_lane(&broker_too, peer, recv).await
+                && !matches!(error, LaneError::Stream(PeerStreamError::Read(_)))
+            {
+                tracing::warn!(%peer, error = &error as &dyn Error, "a peer's lane cannot be followed");
+                Close::Protocol.close(&connection, &error.to_string());
+            }
+        });
+    }
+}
+
+/// Hands over one lane's messages. Which lane it is makes no difference to who reads it.
+async fn read_lane(broker: &Broker, peer: BrokerId, recv: RecvStream) -> Result<(), LaneError> {
+    let mut messages = Messages::new(recv, PEER_MESSAGE_BYTES_MAX);
+    if messages.first_byte().await?.is_none() {
+        return Ok(());
+    }
+    while let Some(bytes) = messages.next().await? {
+        broker.handle_peer(peer, PeerMessage::decode(bytes)?);
+    }
+    Ok(())
+}

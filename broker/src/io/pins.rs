@@ -1,0 +1,135 @@
+//! Which data directory each peer is known by.
+//!
+//! A vote and an acknowledgement are promises of a *disk*. A broker that comes back with an emptied one, or with an
+//! old copy, has forgotten promises that were counted on, and a cluster that let it in could lose what it confirmed.
+//! So the incarnation of each peer is written down at the first contact, before anything else is said, and from then
+//! on no other is accepted under that id.
+//!
+//! File `pins` in the data directory: a file of sections (see [`sequor_wal::sections`]), with one section per peer.
+//!
+//! ```text
+//! section id     content
+//! 1, 2, …        broker id u64 | incarnation 16 bytes       little endian, ascending by broker id
+//! ```
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use sequor_client::protocol::{BrokerId, Incarnation};
+use sequor_wal::{
+    Disk,
+    sections::{File, FileError, Section},
+};
+use thiserror::Error;
+
+const NAME: &str = "pins";
+const CONTENT_BYTES: usize = 24;
+
+/// The peers' incarnations, on disk before they count.
+#[derive(Debug)]
+pub(super) struct Pins {
+    disk: Arc<dyn Disk>,
+    known: BTreeMap<BrokerId, Incarnation>,
+}
+
+/// Why the pins cannot be used, or a peer not be let in.
+#[derive(Debug, Error)]
+pub enum PinError {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A section that does not name one peer.
+    #[error(
+        "the file {NAME} has a section that is not a pin: restore it, or replace this broker by one with a new id"
+    )]
+    Malformed,
+    /// The peer has another data directory than the one it is known by.
+    #[error(
+        "broker {peer} came back with another data directory: its incarnation is {found}, this broker knows it by \
+         {known}. If its disk was lost, it must not vote under its old id: remove it and add a new broker with \
+         `sequor member replace {peer}`; if the wrong directory was started, start the right one"
+    )]
+    OtherIncarnation {
+        /// The peer.
+        peer: BrokerId,
+        /// What it is known by.
+        known: Incarnation,
+        /// What it shows.
+        found: Incarnation,
+    },
+}
+
+impl Pins {
+    /// Reads them; none if no peer was ever met.
+    pub(super) fn load(disk: Arc<dyn Disk>) -> Result<Self, PinError> {
+        let sections = File::load(&*disk, NAME)?.unwrap_or_default().sections;
+        let known =
+            sections.iter().map(|s| pin(&s.content)).collect::<Option<_>>().ok_or(PinError::Malformed)?;
+        Ok(Self { disk, known })
+    }
+
+    /// Lets a peer in under the incarnation it is known by, or makes this one known.
+    ///
+    /// Blocks for a few milliseconds at the very first contact with a peer: once in the life of both.
+    pub(super) fn check(&mut self, peer: BrokerId, found: Incarnation) -> Result<(), PinError> {
+        match self.known.get(&peer) {
+            Some(known) if *known == found => Ok(()),
+            Some(known) => Err(PinError::OtherIncarnation { peer, known: *known, found }),
+            None => self.add(peer, found),
+        }
+    }
+
+    fn add(&mut self, peer: BrokerId, found: Incarnation) -> Result<(), PinError> {
+        let mut known = self.known.clone();
+        known.insert(peer, found);
+        let sections = (1..).zip(&known).map(|(id, pin)| Section { id, content: content(pin) }).collect();
+        File { sections }.save(&*self.disk, NAME)?;
+        self.known = known;
+        Ok(())
+    }
+}
+
+fn content((peer, incarnation): (&BrokerId, &Incarnation)) -> Bytes {
+    [&peer.0.to_le_bytes()[..], &incarnation.0].concat().into()
+}
+
+fn pin(content: &[u8]) -> Option<(BrokerId, Incarnation)> {
+    let content: &[u8; CONTENT_BYTES] = content.try_into().ok()?;
+    let (peer, incarnation) = content.split_first_chunk::<8>()?;
+    Some((BrokerId(u64::from_le_bytes(*peer)), Incarnation(incarnation.try_into().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use sequor_wal::disk::memory::MemoryDisk;
+
+    use super::*;
+
+    const ONE: Incarnation = Incarnation([1; 16]);
+    const TWO: Incarnation = Incarnation([2; 16]);
+
+    #[test]
+    fn a_peer_is_let_in_under_its_first_incarnation_only_even_after_a_crash() {
+        let disk = MemoryDisk::new();
+        let mut pins = Pins::load(Arc::new(disk.clone())).unwrap();
+        pins.check(BrokerId(2), ONE).unwrap();
+        pins.check(BrokerId(3), TWO).unwrap();
+        pins.check(BrokerId(2), ONE).unwrap();
+        disk.crash(7);
+
+        let mut pins = Pins::load(Arc::new(disk)).unwrap();
+        pins.check(BrokerId(2), ONE).unwrap();
+        let refused = pins.check(BrokerId(2), TWO).unwrap_err();
+        assert!(matches!(refused, PinError::OtherIncarnation { known: ONE, found: TWO, .. }), "{refused:?}");
+        assert!(refused.to_string().contains("member replace 2"), "the remedy is named: {refused}");
+        pins.check(BrokerId(3), TWO).unwrap();
+    }
+
+    #[test]
+    fn a_section_that_is_no_pin_is_refused() {
+        let disk = MemoryDisk::new();
+        let sections = vec![Section { id: 1, content: Bytes::from_static(b"short") }];
+        File { sections }.save(&disk, NAME).unwrap();
+        assert!(matches!(Pins::load(Arc::new(disk)), Err(PinError::Malformed)));
+    }
+}

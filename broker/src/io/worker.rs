@@ -1,0 +1,99 @@
+//! A thread that does what may block: it carries out orders one after another and reports each.
+//!
+//! Two of them run in a broker. The *syncer* writes and syncs blocks of the log and the vote; the *filler* makes the
+//! next segments, full of zeros, so that the syncer never has to. Neither decides anything: an order is complete in
+//! itself, and the log that made it is told of its end by the loop.
+//!
+//! An error of a disk is not survived. After a failed sync nobody knows what is on the disk, and asking again is
+//! answered with a lie, so the process ends there and then: no destructor runs, no acknowledgement leaves.
+
+use std::{io, sync::mpsc, thread};
+
+use sequor_wal::{Done, Spare, SpareOrder, SyncError, Ticket};
+use tokio::sync::mpsc as wakeful;
+
+/// Something a worker can do.
+pub(super) trait Order: Send + 'static {
+    /// What comes of it.
+    type Report: Send + 'static;
+    /// The worker's name, as the system shows it.
+    const WORKER: &'static str;
+
+    /// Does it. Blocks.
+    fn carry_out(&self) -> Result<Self::Report, SyncError>;
+}
+
+/// One thread and the two queues to and from it.
+///
+/// Both are without a limit of their own: the log hands out one ticket, and as many orders for spares as it keeps
+/// spares, before it wants a report.
+#[derive(Debug)]
+pub(super) struct Worker<O: Order> {
+    orders: mpsc::Sender<O>,
+    reports: wakeful::UnboundedReceiver<O::Report>,
+}
+
+impl<O: Order> Worker<O> {
+    /// Starts the thread. It ends when the worker is dropped and its last order is done.
+    pub(super) fn start() -> io::Result<Self> {
+        let (orders, todo) = mpsc::channel::<O>();
+        let (done, reports) = wakeful::unbounded_channel();
+        thread::Builder::new().name(O::WORKER.to_owned()).spawn(move || {
+            for order in todo {
+                match order.carry_out() {
+                    Ok(report) => {
+                        if done.send(report).is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => die(O::WORKER, &error),
+                }
+            }
+        })?;
+        Ok(Self { orders, reports })
+    }
+
+    /// Hands over an order.
+    pub(super) fn give(&self, order: O) {
+        self.orders.send(order).expect("the thread lives as long as its worker, or the process has ended");
+    }
+
+    /// Waits for the next report.
+    pub(super) async fn report(&mut self) -> O::Report {
+        self.reports.recv().await.expect("the thread lives as long as its worker, or the process has ended")
+    }
+
+    /// The next report, if there is one.
+    pub(super) fn try_report(&mut self) -> Option<O::Report> {
+        self.reports.try_recv().ok()
+    }
+}
+
+impl Order for Ticket {
+    type Report = Done;
+    const WORKER: &'static str = "sequor-syncer";
+
+    fn carry_out(&self) -> Result<Done, SyncError> {
+        self.run()
+    }
+}
+
+impl Order for SpareOrder {
+    type Report = Spare;
+    const WORKER: &'static str = "sequor-filler";
+
+    fn carry_out(&self) -> Result<Spare, SyncError> {
+        self.run()
+    }
+}
+
+/// Ends the process, exit code 1, after saying why.
+fn die(worker: &str, error: &SyncError) -> ! {
+    tracing::error!(
+        worker,
+        error = error as &dyn std::error::Error,
+        "the disk failed; this broker stops at once, and what it had not acknowledged is not acknowledged: \
+         replace the disk, or free space on it, before it is started again"
+    );
+    std::process::exit(1)
+}
