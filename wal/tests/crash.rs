@@ -4,6 +4,7 @@
 //! again, each time with the next write or sync failing, followed by a power cut (any subset of the unsynced sectors stays),
 //! a kill (all that was written stays, unsynced), or one after the other. What the log then shows must be what was synced,
 //! or that and the one ticket that was in flight. Nothing else, nothing less.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod rig;
 

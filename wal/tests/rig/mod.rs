@@ -1,5 +1,6 @@
 //! The rig: a log on a memory disk, driven the way a broker drives it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "the rig stands in for a test")]
 
 use std::sync::Arc;
 
@@ -10,24 +11,24 @@ use sequor_wal::{
     Vote, VoteState, open,
 };
 
-pub const CLUSTER: [u8; 16] = *b"cluster-of-three";
-pub const INCARNATION: [u8; 16] = *b"first-incarnated";
+pub(crate) const CLUSTER: [u8; 16] = *b"cluster-of-three";
+pub(crate) const INCARNATION: [u8; 16] = *b"first-incarnated";
 
-pub fn identity() -> Identity {
+pub(crate) fn identity() -> Identity {
     Identity { cluster: CLUSTER, lineage: [3; 16], broker: 1, incarnation: Some(INCARNATION) }
 }
 
 /// Segments so small that a handful of entries fills one.
-pub fn small() -> Settings {
+pub(crate) fn small() -> Settings {
     Settings { segment_bytes: 4096, block_bytes_max: 1500, alignment: 512, spares: 2 }
 }
 
-pub fn entry(index: Index, term: Term, data: impl Into<Bytes>) -> Entry {
+pub(crate) fn entry(index: Index, term: Term, data: impl Into<Bytes>) -> Entry {
     Entry { index, term, kind: Kind::Normal, data: data.into() }
 }
 
 /// The chain over `entries`, computed the slow way.
-pub fn positions(entries: &[Entry]) -> Vec<Position> {
+pub(crate) fn positions(entries: &[Entry]) -> Vec<Position> {
     let mut last = Position::start(&CLUSTER);
     entries
         .iter()
@@ -38,42 +39,42 @@ pub fn positions(entries: &[Entry]) -> Vec<Position> {
         .collect()
 }
 
-pub fn all(log: &Log) -> Vec<Entry> {
+pub(crate) fn all(log: &Log) -> Vec<Entry> {
     log.entries(1, log.last_index() + 1, u64::MAX).unwrap()
 }
 
-pub fn known(state: &VoteState) -> Vote {
+pub(crate) fn known(state: &VoteState) -> Vote {
     match state {
         VoteState::Known(vote) => *vote,
         VoteState::Damaged(damage) => panic!("{damage}"),
     }
 }
 
-pub struct Rig {
-    pub disk: MemoryDisk,
-    pub settings: Settings,
-    pub log: Log,
-    pub commit: Index,
+pub(crate) struct Rig {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) settings: Settings,
+    pub(crate) log: Log,
+    pub(crate) commit: Index,
 }
 
 impl Rig {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::on(MemoryDisk::new(), small()).unwrap()
     }
 
-    pub fn on(disk: MemoryDisk, settings: Settings) -> Result<Self, OpenError> {
+    pub(crate) fn on(disk: MemoryDisk, settings: Settings) -> Result<Self, OpenError> {
         let Opened { log, vote: _, commit } = open(Arc::new(disk.clone()), &identity(), settings.clone())?;
         Ok(Self { disk, settings, log, commit })
     }
 
     /// Kills the process and starts it again.
-    pub fn restart(self) -> Result<Self, OpenError> {
+    pub(crate) fn restart(self) -> Result<Self, OpenError> {
         self.disk.kill();
         Self::on(self.disk, self.settings)
     }
 
     /// Kills the process and starts it again, which must be refused.
-    pub fn refused(self) -> OpenError {
+    pub(crate) fn refused(self) -> OpenError {
         self.disk.kill();
         match Self::on(self.disk, self.settings) {
             Ok(_) => panic!("this log must not open"),
@@ -82,7 +83,7 @@ impl Rig {
     }
 
     /// Makes all spares that are wanted.
-    pub fn make_spares(&mut self) -> Result<(), SyncError> {
+    pub(crate) fn make_spares(&mut self) -> Result<(), SyncError> {
         while let Some(order) = self.log.poll_spare() {
             self.log.handle_spare(order.run()?);
         }
@@ -90,7 +91,7 @@ impl Rig {
     }
 
     /// Makes everything durable that is staged.
-    pub fn settle(&mut self) -> Result<(), SyncError> {
+    pub(crate) fn settle(&mut self) -> Result<(), SyncError> {
         self.make_spares()?;
         while let Some(ticket) = self.log.poll_ticket() {
             self.log.handle_synced(ticket.run()?);
@@ -100,35 +101,35 @@ impl Rig {
     }
 
     /// Appends one entry, durable at once and in a block of its own.
-    pub fn put(&mut self, term: Term, data: impl Into<Bytes>) -> Index {
+    pub(crate) fn put(&mut self, term: Term, data: impl Into<Bytes>) -> Index {
         let index = self.log.last_index() + 1;
         self.log.append(vec![entry(index, term, data)]).unwrap();
         self.settle().unwrap();
         index
     }
 
-    pub fn witness(&mut self) {
+    pub(crate) fn witness(&mut self) {
         self.log.request_witness();
         self.settle().unwrap();
     }
 
     /// A ticket that is written and not synced.
-    pub fn write_only(&mut self) -> Ticket {
+    pub(crate) fn write_only(&mut self) -> Ticket {
         let ticket = self.log.poll_ticket().unwrap();
         ticket.write().unwrap();
         ticket
     }
 
-    pub fn segments(&self) -> Vec<String> {
+    pub(crate) fn segments(&self) -> Vec<String> {
         self.disk.list().unwrap().into_iter().filter(|name| name.starts_with("segment-")).collect()
     }
 
-    pub fn image(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn image(&self, name: &str) -> Vec<u8> {
         self.disk.image(name).unwrap()
     }
 }
 
 /// The name of the segment file with this id.
-pub fn segment(id: u64) -> String {
+pub(crate) fn segment(id: u64) -> String {
     format!("segment-{id:020}")
 }

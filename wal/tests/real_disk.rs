@@ -1,0 +1,123 @@
+//! The same log on the file system of this machine.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod rig;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rig::{all, entry, identity, small};
+use sequor_wal::disk::mmap::{MmapDisk, OpenDirError};
+use sequor_wal::{Checkpoint, Disk, Identity, IdentityError, Log, Section, Vote, VoteState, open};
+
+fn settle(log: &mut Log) {
+    loop {
+        while let Some(order) = log.poll_spare() {
+            log.handle_spare(order.run().unwrap());
+        }
+        let Some(ticket) = log.poll_ticket() else { return };
+        // Tickets are run by another thread.
+        log.handle_synced(std::thread::spawn(move || ticket.run()).join().unwrap().unwrap());
+    }
+}
+
+#[test]
+fn a_log_is_appended_rolled_cut_and_found_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut expected = Vec::new();
+    for life in 0..3_u64 {
+        let disk = MmapDisk::open(directory.path()).unwrap();
+        let opened = open(Arc::new(disk), &identity(), small()).unwrap();
+        let mut log = opened.log;
+        assert_eq!(all(&log), expected);
+        assert_eq!(opened.vote, VoteState::Known(Vote { term: life, voted_for: life % 2 }));
+        for _ in 0..20 {
+            let next = entry(log.last_index() + 1, life + 1, vec![life as u8; 700]);
+            expected.push(next.clone());
+            log.append(vec![next]).unwrap();
+            settle(&mut log);
+        }
+        let instead = entry(log.last_index() - 2, life + 1, "instead");
+        expected.truncate(expected.len() - 3);
+        expected.push(instead.clone());
+        log.append(vec![instead]).unwrap();
+        log.set_vote(Vote { term: life + 1, voted_for: (life + 1) % 2 });
+        settle(&mut log);
+        assert_eq!(all(&log), expected);
+    }
+}
+
+#[test]
+fn an_entry_is_read_without_a_copy() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = MmapDisk::open(directory.path()).unwrap();
+    let mut log = open(Arc::new(disk), &identity(), small()).unwrap().log;
+    log.append(vec![entry(1, 1, "mapped")]).unwrap();
+    settle(&mut log);
+    let [a, b] = [log.entry(1).unwrap(), log.entry(1).unwrap()];
+    assert_eq!(a.data, "mapped");
+    assert_eq!(a.data.as_ptr(), b.data.as_ptr());
+    drop(log);
+    assert_eq!(b.data, "mapped", "the map lives as long as its readers");
+}
+
+#[test]
+fn many_chunks_are_one_write_to_the_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = MmapDisk::open(directory.path()).unwrap();
+    let region = disk.create("file", 1 << 20).unwrap();
+    let chunks: Vec<Bytes> = (0..5000_u32).map(|n| Bytes::from(n.to_le_bytes().to_vec())).collect();
+    region.write_at(100, &chunks).unwrap();
+    region.sync().unwrap();
+    assert_eq!(region.read(100, 20_000).unwrap(), chunks.concat());
+    assert_eq!(region.read(20_100, 4).unwrap(), [0; 4][..]);
+    assert!(region.write_at((1 << 20) - 3, &chunks[..1]).is_err());
+    assert!(region.read(1 << 20, 1).is_err());
+    assert!(disk.create("file", 10).is_err());
+    disk.remove("file").unwrap();
+    assert_eq!(region.read(100, 4).unwrap(), chunks[0], "a removed file stays readable");
+    assert!(disk.list().unwrap().is_empty());
+}
+
+#[test]
+fn a_directory_is_opened_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = MmapDisk::open(directory.path()).unwrap();
+    assert!(matches!(MmapDisk::open(directory.path()), Err(OpenDirError::InUse { .. })));
+    let region = first.create("file", 512).unwrap();
+    drop(first);
+    let error = MmapDisk::open(directory.path()).unwrap_err();
+    assert!(error.to_string().contains("in use by another process"), "a region holds the lock too: {error}");
+    drop(region);
+    MmapDisk::open(directory.path()).unwrap();
+}
+
+#[test]
+fn a_directory_is_never_created() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = MmapDisk::open(directory.path().join("absent")).unwrap_err();
+    assert!(error.to_string().contains("sequor certs init"));
+    assert!(!directory.path().join("absent").exists());
+}
+
+#[test]
+fn identity_and_genesis_are_written_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = MmapDisk::open(directory.path()).unwrap();
+    assert!(matches!(Identity::load(&disk), Err(IdentityError::NotInitialised)));
+    let mut mine = Identity { incarnation: None, ..identity() };
+    Identity::create(&disk, &mine).unwrap();
+    assert!(matches!(Identity::create(&disk, &mine), Err(IdentityError::Exists { broker: 1 })));
+    assert_eq!(Identity::load(&disk).unwrap(), mine);
+    mine.set_incarnation(&disk, [5; 16]).unwrap();
+    assert_eq!(Identity::load(&disk).unwrap().incarnation, Some([5; 16]));
+
+    assert_eq!(Checkpoint::load_latest(&disk).unwrap(), None);
+    let sections = vec![Section { id: 1, content: Bytes::from_static(b"members") }];
+    let genesis = Checkpoint { index: 0, term: 0, chain: 17, sections };
+    let later = Checkpoint { index: 30, term: 2, chain: 99, sections: Vec::new() };
+    genesis.save(&disk).unwrap();
+    assert_eq!(Checkpoint::load_latest(&disk).unwrap(), Some(genesis));
+    later.save(&disk).unwrap();
+    assert_eq!(Checkpoint::load_latest(&disk).unwrap(), Some(later));
+}
