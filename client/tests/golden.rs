@@ -3,6 +3,8 @@
 //! A difference means that brokers and clients of two versions no longer understand each other. If that is meant, run
 //! `SEQUOR_GOLDEN=write cargo test -p sequor-client --test golden`, look at what changed, and commit it with its reason.
 
+#![allow(clippy::unwrap_used, reason = "all of this file is a test")]
+
 mod messages;
 
 use std::{fmt::Write as _, fs, path::PathBuf};

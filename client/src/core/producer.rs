@@ -48,6 +48,8 @@ struct InFlight {
     count: u32,
     bytes: Bytes,
     done: bool,
+    /// A broker's answer to it that will not change: it is not sent again.
+    verdict: Option<Refusal>,
     attempts: Attempts,
 }
 
@@ -117,12 +119,16 @@ impl Producer {
         self.bytes += bytes.len();
         self.wake = self.wake.min(deadline);
         let attempts = Attempts::new(deadline);
-        self.window.push_back(InFlight { first, count, bytes, done: false, attempts });
+        self.window.push_back(InFlight { first, count, bytes, done: false, verdict: None, attempts });
         first
     }
 
-    /// The lowest number that may still be sent again.
+    /// The lowest number that may still be sent again. A producer that is fenced makes no promise: the stream belongs
+    /// to somebody else, who may still send lower numbers than ours.
     fn settled(&self) -> Sequence {
+        if self.fenced.is_some() {
+            return Sequence(0);
+        }
         self.window.front().map_or(self.next, |batch| batch.first)
     }
 
@@ -145,7 +151,8 @@ impl Producer {
     }
 
     fn may_send(&self, batch: &InFlight) -> bool {
-        self.fenced.is_some() || self.broken_at.is_none_or(|broken| batch.first < broken)
+        let alive = self.fenced.is_some() || self.broken_at.is_none_or(|broken| batch.first < broken);
+        alive && batch.verdict.is_none()
     }
 
     fn request(&self, batch: &InFlight) -> Request {
@@ -220,11 +227,7 @@ impl Producer {
             Class::Unknown => attempts.lose(id),
             Class::Elsewhere | Class::Later | Class::Final => attempts.close(id),
         }
-        // What broke the producer is the reason to report, whatever earlier attempts are still told.
-        if self.broken_at != Some(self.window[at].first) {
-            self.window[at].attempts.refused(refusal.clone());
-        }
-        let attempts = &mut self.window[at].attempts;
+        attempts.refused(refusal.clone());
         let again = match refusal {
             Refusal::Fenced { .. } => {
                 self.fenced = Some(refusal.clone());
@@ -249,6 +252,7 @@ impl Producer {
                 }
                 Class::Elsewhere | Class::Unknown => true,
                 Class::Final => {
+                    self.window[at].verdict = Some(refusal);
                     self.break_at(at);
                     false
                 }
@@ -342,31 +346,23 @@ impl Producer {
         }
     }
 
-    /// After the producer was fenced or broken: what was never taken on its way can have failed only.
+    /// After the producer was fenced or broken: what is not open has failed, and what is open and neither waited for
+    /// nor sent again is unknown.
     fn conclude(&mut self, at: usize, news: &mut News) {
         let batch = &self.window[at];
         if batch.done {
             return;
         }
-        if let Some(refusal) = self.fenced.clone() {
-            if !batch.attempts.is_open() {
-                self.fail(at, refusal, news);
-            }
-            return;
-        }
-        let beyond = self.broken_at.is_some_and(|broken| broken < batch.first);
-        if !beyond && self.may_send(batch) {
-            return;
-        }
-        match (batch.attempts.is_open(), batch.attempts.is_waiting()) {
-            (false, _) if beyond => self.failed(at, Failure::Abandoned, news),
-            (false, _) => {
-                let last = batch.attempts.last().cloned();
-                let why = last.map_or(Failure::Abandoned, Failure::Refused);
-                self.failed(at, why, news);
-            }
-            (true, false) => self.unknown(at, news),
-            (true, true) => {}
+        let why = match (&batch.verdict, &self.fenced, self.broken_at) {
+            (Some(verdict), ..) => Failure::Refused(verdict.clone()),
+            (None, Some(fenced), _) => Failure::Refused(fenced.clone()),
+            (None, None, Some(broken)) if broken < batch.first => Failure::Abandoned,
+            (None, None, _) => return,
+        };
+        if !batch.attempts.is_open() {
+            self.failed(at, why, news);
+        } else if !batch.attempts.is_waiting() && !self.may_send(batch) {
+            self.unknown(at, news);
         }
     }
 

@@ -108,6 +108,7 @@ pub struct Session {
     owners: BTreeMap<RequestId, Owned>,
     last_id: u64,
     last_key: u64,
+    wake: Time,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
 }
@@ -138,6 +139,7 @@ impl Session {
             owners: BTreeMap::new(),
             last_id: 0,
             last_key: 0,
+            wake: now,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         };
@@ -374,16 +376,11 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// When to call [`Session::handle_timeout`], at the latest. [`Time::NEVER`] if nothing is waited for.
+    /// When to call [`Session::handle_timeout`], at the latest. [`Time::NEVER`] if nothing is waited for. Later than
+    /// the moment of the last call of any other method.
     #[must_use]
-    pub fn next_timeout(&self, now: Time) -> Time {
-        let wanted: Vec<_> = self.questions.values().filter_map(|question| question.broker).collect();
-        let attempts = (self.openings.values().map(|opening| &opening.attempts))
-            .chain(self.questions.values().map(|question| &question.attempts))
-            .chain(self.consumers.values().map(|consumer| &consumer.attempts));
-        let attempts = attempts.map(|attempts| attempts.wake(now)).min().unwrap_or(Time::NEVER);
-        let producers = self.producers.values().map(Producer::wake).min().unwrap_or(Time::NEVER);
-        self.routing.wake(now, &wanted).min(attempts).min(producers)
+    pub fn next_timeout(&self) -> Time {
+        self.wake
     }
 
     /// The brokers of the cluster as far as they are known, in the order of their ids.
@@ -495,6 +492,8 @@ impl Session {
                     self.subscription_closed(now, subscription, id);
                 }
             }
+            // The broker agrees to the beginning; deliveries follow.
+            Response::End(_) => {}
             Response::Refused(refusal) if refusal.class() == Class::Final => {
                 self.owners.remove(&id);
                 self.consumers.remove(&subscription);
@@ -514,14 +513,26 @@ impl Session {
         }
     }
 
-    /// Sends whatever may be sent now.
+    /// Sends whatever may be sent now, and sets the alarm for the rest.
     fn flush(&mut self, now: Time) {
         self.flush_questions_to_one(now);
-        let Some(route) = self.routing.route(now, &mut self.transmits) else { return };
-        self.flush_openings(now, route);
-        self.flush_questions(now, route);
-        self.flush_producers(now, route);
-        self.flush_subscriptions(now, route);
+        if let Some(route) = self.routing.route(now, &mut self.transmits) {
+            self.flush_openings(now, route);
+            self.flush_questions(now, route);
+            self.flush_producers(now, route);
+            self.flush_subscriptions(now, route);
+        }
+        self.wake = self.next_wake(now);
+    }
+
+    fn next_wake(&self, now: Time) -> Time {
+        let wanted: Vec<_> = self.questions.values().filter_map(|question| question.broker).collect();
+        let attempts = (self.openings.values().map(|opening| &opening.attempts))
+            .chain(self.questions.values().map(|question| &question.attempts))
+            .chain(self.consumers.values().map(|consumer| &consumer.attempts));
+        let attempts = attempts.map(|attempts| attempts.wake(now)).min().unwrap_or(Time::NEVER);
+        let producers = self.producers.values().map(Producer::wake).min().unwrap_or(Time::NEVER);
+        self.routing.wake(now, &wanted).min(attempts).min(producers)
     }
 
     fn flush_openings(&mut self, now: Time, route: Route) {
