@@ -254,7 +254,7 @@ impl Node {
         let current = message.term >= raft.term;
         let committed = message.entries.iter().take_while(|entry| current && entry.index <= self.commit());
         committed
-            .filter(|entry| self.log().term(entry.index) != Some(entry.term))
+            .filter(|entry| raft.raft_log.term(entry.index) != Ok(entry.term))
             .map(|entry| entry.index)
             .next()
     }
@@ -303,6 +303,9 @@ impl Node {
     /// # Errors
     /// If the log could not be read. The broker must stop.
     pub(super) fn work(&mut self) -> Result<Option<Work>, ReadError> {
+        if let Some(error) = self.storage_mut().failure() {
+            return Err(error);
+        }
         if !self.raw.has_ready() {
             return Ok(None);
         }
@@ -312,9 +315,6 @@ impl Node {
             committed: ready.take_committed_entries(),
             reads: ready.take_read_states(),
         };
-        if let Some(error) = self.storage_mut().failure() {
-            return Err(error);
-        }
         self.stage(&ready)?;
         self.unsettled.push_back(Unsettled {
             number: ready.number(),
@@ -327,15 +327,15 @@ impl Node {
 
     fn stage(&mut self, ready: &raft::Ready) -> Result<(), ReadError> {
         let log = &mut self.raw.raft.mut_store().log;
+        if !ready.entries().is_empty() {
+            log.append(ready.entries().iter().map(from_raft).collect())?;
+        }
         if let Some(hard_state) = ready.hs() {
             let vote = Vote { term: hard_state.term, voted_for: hard_state.vote };
             if vote != log.vote() {
                 log.set_vote(vote);
             }
             log.set_commit(hard_state.commit);
-        }
-        if !ready.entries().is_empty() {
-            log.append(ready.entries().iter().map(from_raft).collect())?;
         }
         Ok(())
     }

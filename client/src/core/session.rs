@@ -499,6 +499,7 @@ impl Session {
                 self.consumers.remove(&subscription);
                 self.events.push_back(Event::SubscriptionEnded { subscription, why: refusal });
             }
+            Response::End(_) => {} // the broker agrees: deliveries follow
             _ => self.subscription_closed(now, subscription, id),
         }
     }

@@ -4,7 +4,8 @@
 //! stream       opened by   carries
 //! Control      client      Hello first, then KeepAlive, Resolve, Status; small and urgent
 //! Requests     client      Open, Append, Lookup, End; answers in any order, matched by request id
-//! Subscription client      Subscribe once, then the broker sends Delivery frames until one side ends it
+//! Subscription client      Subscribe once; the broker answers End if it agrees, then sends Delivery frames
+//!                          until one side ends it, all under the id of the Subscribe
 //! ```
 //!
 //! Each stream begins with one byte, its [`StreamKind`]. Every request carries a [`Context`]. Where a field has no

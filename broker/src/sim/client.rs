@@ -1,0 +1,435 @@
+//! Clients of the simulated world: the library's own decisions, driven by somebody who writes and reads all the time.
+//!
+//! Each client opens a producer's name, appends batches whose content is a function of name and sequence, and follows
+//! the log from an offset on. When its producer ends, whatever the reason, it opens the name again and goes on where
+//! the brokers say the name stands. That is all a real program would do, and it must be enough.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use sequor_client::core::{
+    AppendRefused, Config, Event as News, Failure, ProducerKey, Session, SubscriptionKey, Time as ClientTime,
+    Transmit,
+};
+use sequor_client::protocol::batch::BatchBuilder;
+use sequor_client::protocol::{
+    BrokerId, Epoch, Member, Offset, ProducerId, Refusal, RequestId, Response, Sequence, ServerHello,
+};
+
+use super::chance::{chance, within};
+use super::connection::{ToBroker, encode};
+use super::judge::{Judge, Violation, content};
+use super::machine::CLUSTER;
+use super::world::{BROKERS, Event, World};
+use crate::core::time::Time;
+
+/// Names that clients write under at the beginning; each has one client.
+const NAMES: usize = 3;
+/// Pause of a writer between two batches, in microseconds.
+const THINK_US: (u64, u64) = (0, 25_000);
+/// Pause before a writer opens its name again.
+const REOPEN_US: (u64, u64) = (1_000, 300_000);
+/// How long a writer waits for the outcome of a batch.
+const DEADLINE_US: (u64, u64) = (500_000, 20_000_000);
+const BATCH_RECORDS: (u64, u64) = (1, 12);
+const IN_FLIGHT_BATCHES: usize = 6;
+
+/// See the module's header.
+#[derive(Debug)]
+pub(super) struct Client {
+    name: String,
+    random: ChaCha8Rng,
+    session: Session,
+    /// Counts its incarnations. What was sent to an earlier one does not reach a later one.
+    generation: u64,
+    connections: BTreeMap<BrokerId, u64>,
+    writer: Writer,
+    subscription: SubscriptionKey,
+    /// Unique in the world: the judge follows each subscription by itself.
+    reader: u64,
+    names: BTreeMap<ProducerId, String>,
+    frozen_until: Time,
+    wake_at: Option<Time>,
+    /// Somebody else has taken over: once fenced, it stops.
+    has_heir: bool,
+    /// The faults are over: it finishes what it began, and writes one more batch.
+    stopping: bool,
+    acknowledged_since_calm: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Writer {
+    /// Opens its name at this moment.
+    Closed {
+        until: Time,
+    },
+    Opening,
+    /// Open; the next batch at this moment.
+    Open {
+        key: ProducerKey,
+        epoch: Epoch,
+        next: Sequence,
+        in_flight: usize,
+        until: Time,
+    },
+    /// Fenced by its heir, for good.
+    Retired,
+}
+
+impl Client {
+    /// The clients that a world begins with.
+    pub(super) fn crowd(random: &mut ChaCha8Rng) -> Vec<Self> {
+        (0..NAMES)
+            .map(|number| Self::new(format!("writer-{number}"), 1 + number as u64, random.next_u64()))
+            .collect()
+    }
+
+    /// Somebody who takes the name of `client` over.
+    pub(super) fn heir_of(client: &Self, reader: u64, seed: u64) -> Self {
+        Self::new(client.name.clone(), reader, seed)
+    }
+
+    fn new(name: String, reader: u64, seed: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let (session, subscription) = begin(&mut random, Time(0), Offset(0));
+        Self {
+            name,
+            session,
+            generation: 0,
+            connections: BTreeMap::new(),
+            writer: Writer::Closed { until: Time(0) },
+            subscription,
+            reader: reader << 32,
+            names: BTreeMap::new(),
+            frozen_until: Time(0),
+            wake_at: None,
+            has_heir: false,
+            stopping: false,
+            acknowledged_since_calm: false,
+            random,
+        }
+    }
+
+    /// It dies; its successor has the same name, knows nothing, and reads on from a record that it has seen before.
+    fn replace(&mut self, now: Time) {
+        let position = self.session.position(self.subscription).unwrap_or_default();
+        let from = Offset(within(&mut self.random, (0, position.0)));
+        (self.session, self.subscription) = begin(&mut self.random, now, from);
+        self.generation += 1;
+        self.reader += 1;
+        self.connections.clear();
+        self.names.clear();
+        if !matches!(self.writer, Writer::Retired) {
+            self.writer = Writer::Closed { until: now };
+        }
+    }
+
+    /// It stops for a while, as after SIGSTOP; false if it is stopped already or retired.
+    fn freeze(&mut self, now: Time, until: Time) -> bool {
+        if self.is_frozen(now) || self.has_heir {
+            return false;
+        }
+        self.frozen_until = until;
+        self.has_heir = true;
+        true
+    }
+
+    fn is_frozen(&self, now: Time) -> bool {
+        now < self.frozen_until
+    }
+
+    /// The faults are over.
+    pub(super) fn calm_down(&mut self) {
+        self.stopping = true;
+        self.frozen_until = Time(0);
+    }
+
+    /// True if it has nothing more to write and has read up to `end`.
+    pub(super) fn is_done(&self, end: Offset) -> bool {
+        let written = match self.writer {
+            Writer::Open { in_flight, .. } => in_flight == 0 && self.acknowledged_since_calm,
+            Writer::Retired => true,
+            Writer::Closed { .. } | Writer::Opening => false,
+        };
+        written && self.session.position(self.subscription) == Some(end)
+    }
+
+    /// What it is doing, for a report.
+    pub(super) fn state(&self) -> String {
+        let position = self.session.position(self.subscription);
+        format!("{} writes {:?}, has read up to {position:?}", self.name, self.writer)
+    }
+
+    /// Writes what is due, and says when the next thing is.
+    fn write(&mut self, now: Time) -> Time {
+        match self.writer {
+            Writer::Closed { until } if until <= now => {
+                let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
+                self.session.open_producer(client_time(now), &self.name, deadline);
+                self.writer = Writer::Opening;
+                NEVER
+            }
+            Writer::Open { until, .. } if until <= now => self.append(now),
+            Writer::Closed { until } | Writer::Open { until, .. } => until,
+            Writer::Opening | Writer::Retired => NEVER,
+        }
+    }
+
+    fn append(&mut self, now: Time) -> Time {
+        let Writer::Open { key, epoch, next, in_flight, .. } = self.writer else { return NEVER };
+        if self.stopping && (self.acknowledged_since_calm || in_flight > 0) {
+            return NEVER;
+        }
+        let mut builder = BatchBuilder::new();
+        for sequence in (next.0..).take(count(&mut self.random)) {
+            let value = content(&self.name, Sequence(sequence));
+            builder.push_value(None, &value, 0).expect("a dozen small records fit a batch");
+        }
+        let count = builder.count() as u64;
+        let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
+        let until = now + within(&mut self.random, THINK_US);
+        match self.session.append(client_time(now), key, builder, deadline) {
+            Ok(first) => {
+                assert_eq!(first, next, "the library numbers batches without gap");
+                self.writer =
+                    Writer::Open { key, epoch, next: next.plus(count), in_flight: in_flight + 1, until };
+                until
+            }
+            // There will be an event when there is room, or when the producer is over.
+            Err(AppendRefused::Full) => NEVER,
+            Err(_) => {
+                self.reopen(now);
+                now
+            }
+        }
+    }
+
+    /// Gives the producer up and opens the name again after a pause.
+    fn reopen(&mut self, now: Time) {
+        if let Writer::Open { key, .. } = self.writer {
+            self.session.close_producer(key);
+        }
+        self.writer = Writer::Closed { until: now + within(&mut self.random, REOPEN_US) };
+    }
+
+    fn fail(&mut self, now: Time, refusal: Option<&Refusal>) {
+        if self.has_heir && matches!(refusal, Some(Refusal::Fenced { .. })) {
+            self.writer = Writer::Retired;
+        } else {
+            self.reopen(now);
+        }
+    }
+
+    /// Takes one piece of news of the library's.
+    fn take(&mut self, now: Time, news: News, judge: &mut Judge) -> Result<(), Violation> {
+        match news {
+            News::Opened { producer, state } => {
+                let (epoch, next) = (state.epoch, state.next);
+                self.writer = Writer::Open { key: producer, epoch, next, in_flight: 0, until: now };
+            }
+            News::OpenFailed { .. } => self.reopen(now),
+            News::Acked { first, count, offset, .. } => {
+                judge.promised(&self.name, first, count, offset);
+                self.acknowledged_since_calm |= self.stopping;
+                self.ended(now);
+            }
+            News::Failed { first, why, .. } => {
+                let refusal = if let Failure::Refused(refusal) = &why { Some(refusal) } else { None };
+                if let Writer::Open { epoch, .. } = self.writer {
+                    judge.disclaimed(&self.name, epoch, first);
+                }
+                self.fail(now, refusal);
+            }
+            News::Unknown { last, .. } => self.fail(now, last.as_ref()),
+            News::Records { batches, names, .. } => {
+                self.names.extend(names);
+                for placed in batches {
+                    self.read(&placed, judge)?;
+                }
+            }
+            News::SubscriptionEnded { why, .. } => {
+                return Err(Violation(format!("the subscription of {} ended: {why}", self.name)));
+            }
+            News::Rejected { why, .. } => {
+                return Err(Violation(format!("{} rejects a broker's hello: {why}", self.name)));
+            }
+            News::Connected { .. } | News::Found { .. } | News::EndIs { .. } | News::StatusIs { .. } => {}
+            News::CallFailed { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, now: Time) {
+        if let Writer::Open { in_flight, until, .. } = &mut self.writer {
+            *in_flight = in_flight.saturating_sub(1);
+            *until = (*until).min(now + THINK_US.1);
+        }
+    }
+
+    fn read(&self, placed: &sequor_client::core::Placed, judge: &mut Judge) -> Result<(), Violation> {
+        let producer = placed.batch.producer();
+        let Some(name) = self.names.get(&producer) else {
+            return Err(Violation(format!("{} was never told the name of producer {producer}", self.name)));
+        };
+        for (at, record) in (0u64..).zip(placed.batch.records()).skip(placed.skip as usize) {
+            let record =
+                record.map_err(|error| Violation(format!("a delivered record is unreadable: {error}")))?;
+            let value = record.value.unwrap_or_default();
+            let sequence = placed.batch.first_sequence().plus(at);
+            judge.delivered(self.reader, placed.offset.plus(at), name, sequence, &value)?;
+        }
+        Ok(())
+    }
+}
+
+const NEVER: Time = Time(u64::MAX);
+
+fn client_time(time: Time) -> ClientTime {
+    ClientTime(time.0)
+}
+
+fn count(random: &mut ChaCha8Rng) -> usize {
+    let most = if chance(random, 50) { BATCH_RECORDS.1 * 20 } else { BATCH_RECORDS.1 };
+    usize::try_from(within(random, (BATCH_RECORDS.0, most))).expect("a small number")
+}
+
+fn begin(random: &mut ChaCha8Rng, now: Time, from: Offset) -> (Session, SubscriptionKey) {
+    let member = |id| Member { id: BrokerId(id), address: format!("broker-{id}:7400") };
+    let config = Config {
+        in_flight_batches: IN_FLIGHT_BATCHES,
+        connect_timeout: Duration::from_millis(500),
+        attempt_timeout: Duration::from_millis(700),
+        ..Config::new(CLUSTER, (1..=BROKERS).map(member).collect())
+    };
+    let mut session = Session::new(config, random.next_u64(), client_time(now));
+    let subscription = session.subscribe(client_time(now), from);
+    (session, subscription)
+}
+
+impl World {
+    /// Lets a client work until it has nothing more to do for now.
+    pub(super) fn wake(&mut self, number: usize) -> Result<(), Violation> {
+        let now = self.now;
+        let client = &mut self.clients[number];
+        if client.is_frozen(now) {
+            let until = client.frozen_until;
+            self.at(until, Event::Wake { client: number });
+            return Ok(());
+        }
+        client.wake_at = client.wake_at.filter(|at| *at > now);
+        client.session.handle_timeout(client_time(now));
+        let mut next = client.write(now);
+        loop {
+            let client = &mut self.clients[number];
+            if let Some(news) = client.session.poll_event() {
+                client.take(now, news, &mut self.judge)?;
+                next = next.min(client.write(now));
+            } else if let Some(transmit) = client.session.poll_transmit() {
+                self.transmit(number, transmit);
+            } else {
+                break;
+            }
+        }
+        let client = &mut self.clients[number];
+        let next = next.min(Time(client.session.next_timeout().0)).max(now + 1);
+        if next != NEVER && client.wake_at.is_none_or(|at| next < at) {
+            client.wake_at = Some(next);
+            self.at(next, Event::Wake { client: number });
+        }
+        Ok(())
+    }
+
+    fn transmit(&mut self, number: usize, transmit: Transmit) {
+        let generation = self.clients[number].generation;
+        match transmit {
+            Transmit::Connect { broker, .. } => {
+                let connection = self.connect(number, generation, broker.0);
+                let before = self.clients[number].connections.insert(broker, connection);
+                before.into_iter().for_each(|before| self.forget_connection(before));
+            }
+            Transmit::Disconnect { broker } => {
+                let connection = self.clients[number].connections.remove(&broker);
+                connection.into_iter().for_each(|connection| self.forget_connection(connection));
+            }
+            Transmit::Request { broker, id, context, request } => {
+                if let Some(&connection) = self.clients[number].connections.get(&broker) {
+                    self.to_broker(connection, ToBroker::Frame(encode(id, &context, &request)));
+                }
+            }
+            Transmit::Subscribe { broker, id, context, subscribe } => {
+                if let Some(&connection) = self.clients[number].connections.get(&broker) {
+                    let request = sequor_client::protocol::Request::Subscribe(subscribe);
+                    self.to_broker(connection, ToBroker::Frame(encode(id, &context, &request)));
+                }
+            }
+            Transmit::Unsubscribe { broker, id } => {
+                if let Some(&connection) = self.clients[number].connections.get(&broker) {
+                    self.to_broker(connection, ToBroker::Unsubscribe(id));
+                }
+            }
+        }
+    }
+
+    /// Until when a client is frozen, if it is.
+    pub(super) fn frozen_until(&self, number: usize) -> Option<Time> {
+        Some(&self.clients[number])
+            .filter(|client| client.is_frozen(self.now))
+            .map(|client| client.frozen_until)
+    }
+
+    /// The client that a message is for, if it still is the one that it was sent to.
+    fn addressee(&mut self, number: usize, generation: u64) -> Option<&mut Client> {
+        Some(&mut self.clients[number]).filter(|client| client.generation == generation)
+    }
+
+    pub(super) fn client_connected(&mut self, number: usize, generation: u64, hello: &ServerHello) {
+        let now = client_time(self.now);
+        if let Some(client) = self.addressee(number, generation) {
+            client.session.handle_connected(now, hello.broker, hello);
+        }
+    }
+
+    pub(super) fn client_answered(
+        &mut self,
+        number: usize,
+        generation: u64,
+        broker: u64,
+        id: RequestId,
+        response: Response,
+    ) {
+        let now = client_time(self.now);
+        if let Some(client) = self.addressee(number, generation) {
+            client.session.handle_response(now, BrokerId(broker), id, response);
+        }
+    }
+
+    pub(super) fn client_lost(&mut self, number: usize, generation: u64, broker: u64) {
+        let now = client_time(self.now);
+        if let Some(client) = self.addressee(number, generation) {
+            client.connections.remove(&BrokerId(broker));
+            client.session.handle_disconnected(now, BrokerId(broker));
+        }
+    }
+
+    /// The client dies and somebody else takes its place.
+    pub(super) fn replace_client(&mut self, number: usize) {
+        self.forget_connections(number);
+        let now = self.now;
+        self.clients[number].replace(now);
+        self.at(now, Event::Wake { client: number });
+    }
+
+    /// The client freezes, and an heir takes its name.
+    pub(super) fn make_zombie(&mut self, number: usize, for_us: u64) {
+        let now = self.now;
+        if self.clients[number].freeze(now, now + for_us) {
+            let reader = self.clients.len() as u64 + 1;
+            let heir = Client::heir_of(&self.clients[number], reader, self.random.next_u64());
+            self.clients.push(heir);
+            let heir = self.clients.len() - 1;
+            self.at(now, Event::Wake { client: heir });
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Connections between clients and brokers.
+//!
+//! A connection carries frames in order, both ways, in the bytes that a real one carries. It ends by either side's
+//! wish or when one of them dies; then what is on its way is lost, and the survivor learns of it late, as with a peer
+//! that has fallen silent.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use sequor_client::protocol::frame::{self, Decoder, Frame, RawFrame};
+use sequor_client::protocol::limits::DELIVERY_BYTES_MAX;
+use sequor_client::protocol::{Refusal, Request, RequestId, Response, ServerHello};
+
+use super::chance::within;
+use super::judge::Violation;
+use super::world::{Event, World};
+use crate::core::time::Time;
+use crate::core::{Caller, Reply, SessionId, Subscription};
+
+/// How long it takes until somebody notices that the other side has fallen silent. Microseconds.
+const SILENCE_US: (u64, u64) = (1_000, 1_500_000);
+/// Deliveries on their way to a reader that does not read. Count.
+const DELIVERIES_MAX: usize = 4;
+/// Records in one delivery are about this many bytes.
+const DELIVERY_BYTES: usize = 8 << 10;
+const _: () = assert!(DELIVERY_BYTES <= DELIVERY_BYTES_MAX);
+
+/// What arrives at a broker.
+#[derive(Debug)]
+pub(super) enum ToBroker {
+    /// Somebody connects.
+    Hello,
+    /// A frame.
+    Frame(Bytes),
+    /// The reader has had enough.
+    Unsubscribe(RequestId),
+    /// The client is gone.
+    Closed,
+}
+
+/// What arrives at a client.
+#[derive(Debug)]
+pub(super) enum ToClient {
+    /// The broker is there.
+    Hello(Box<ServerHello>),
+    /// A frame.
+    Frame(Bytes),
+    /// The broker is gone, or was never there.
+    Closed,
+}
+
+#[derive(Debug)]
+struct Connection {
+    client: usize,
+    /// Which incarnation of the client made it.
+    generation: u64,
+    broker: u64,
+    /// When the last message in each direction arrives: the next one cannot overtake it.
+    last_to_broker: Time,
+    last_to_client: Time,
+    /// The client has forgotten it.
+    forgotten: bool,
+    readers: BTreeMap<RequestId, Reader>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    subscription: Subscription,
+    /// The broker has agreed to its beginning.
+    begun: bool,
+    on_their_way: usize,
+}
+
+/// All connections of the world.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    open: BTreeMap<u64, Connection>,
+    next: u64,
+}
+
+impl Connections {
+    pub(super) fn broker_of(&self, connection: u64) -> Option<u64> {
+        self.open.get(&connection).map(|connection| connection.broker)
+    }
+
+    fn of_broker(&self, broker: u64) -> Vec<u64> {
+        self.open.iter().filter(|(_, connection)| connection.broker == broker).map(|(id, _)| *id).collect()
+    }
+
+    fn of_client(&self, client: usize) -> Vec<u64> {
+        self.open.iter().filter(|(_, c)| c.client == client && !c.forgotten).map(|(id, _)| *id).collect()
+    }
+}
+
+impl World {
+    /// A client wants to talk to a broker.
+    pub(super) fn connect(&mut self, client: usize, generation: u64, broker: u64) -> u64 {
+        self.connections.next += 1;
+        let id = self.connections.next;
+        let connection = Connection {
+            client,
+            generation,
+            broker,
+            last_to_broker: self.now,
+            last_to_client: self.now,
+            forgotten: false,
+            readers: BTreeMap::new(),
+        };
+        self.connections.open.insert(id, connection);
+        self.to_broker(id, ToBroker::Hello);
+        id
+    }
+
+    /// Sends something to a connection's broker.
+    pub(super) fn to_broker(&mut self, connection: u64, what: ToBroker) {
+        let delay = self.network.delay(&mut self.random);
+        let Some(open) = self.connections.open.get_mut(&connection) else { return };
+        open.last_to_broker = open.last_to_broker.max(self.now + delay);
+        let at = open.last_to_broker;
+        self.at(at, Event::ToBroker { connection, what });
+    }
+
+    fn to_client(&mut self, connection: u64, what: ToClient) {
+        let delay = self.network.delay(&mut self.random);
+        let Some(open) = self.connections.open.get_mut(&connection) else { return };
+        open.last_to_client = open.last_to_client.max(self.now + delay);
+        let at = open.last_to_client;
+        self.at(at, Event::ToClient { connection, what });
+    }
+
+    /// The client forgets a connection; the broker hears of it in its turn.
+    pub(super) fn forget_connection(&mut self, connection: u64) {
+        if let Some(open) = self.connections.open.get_mut(&connection) {
+            open.forgotten = true;
+        }
+        self.to_broker(connection, ToBroker::Closed);
+    }
+
+    /// The client forgets all of its connections without knowing.
+    pub(super) fn forget_connections(&mut self, client: usize) {
+        for connection in self.connections.of_client(client) {
+            self.forget_connection(connection);
+        }
+    }
+
+    /// A client's connections break; it notices at once.
+    pub(super) fn reset_client(&mut self, client: usize) {
+        for connection in self.connections.of_client(client) {
+            self.forget_connection(connection);
+            let Some(open) = self.connections.open.get(&connection) else { continue };
+            self.client_lost(client, open.generation, open.broker);
+        }
+        self.at(self.now, Event::Wake { client });
+    }
+
+    /// The broker died: its clients notice after a while.
+    pub(super) fn break_connections_of_broker(&mut self, broker: u64) {
+        for connection in self.connections.of_broker(broker) {
+            self.fall_silent(connection);
+        }
+    }
+
+    fn fall_silent(&mut self, connection: u64) {
+        let notice = self.now + within(&mut self.random, SILENCE_US);
+        self.at(notice, Event::ToClient { connection, what: ToClient::Closed });
+    }
+
+    pub(super) fn arrive_at_broker(&mut self, connection: u64, what: ToBroker) -> Result<(), Violation> {
+        let Some(broker) = self.connections.broker_of(connection) else { return Ok(()) };
+        let Some(core) = self.core(broker) else {
+            self.fall_silent(connection);
+            return Ok(());
+        };
+        match what {
+            ToBroker::Hello => {
+                let hello = Box::new(core.hello());
+                self.to_client(connection, ToClient::Hello(hello));
+            }
+            ToBroker::Frame(bytes) => self.take_request(connection, broker, decode(bytes)?)?,
+            ToBroker::Unsubscribe(id) => {
+                self.connections.open.get_mut(&connection).map(|open| open.readers.remove(&id));
+            }
+            ToBroker::Closed => {
+                self.connections.open.remove(&connection);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_request(&mut self, connection: u64, broker: u64, frame: RawFrame) -> Result<(), Violation> {
+        let (id, context, request) = frame.request().map_err(|(_, refusal)| unreadable(&refusal))?;
+        if let (Request::Subscribe(subscribe), Some(open)) =
+            (&request, self.connections.open.get_mut(&connection))
+        {
+            let subscription = Subscription::new(subscribe.from);
+            open.readers.insert(id, Reader { subscription, begun: false, on_their_way: 0 });
+        }
+        let now = self.now;
+        if let Some(core) = self.core(broker) {
+            core.handle_request(now, Caller { session: SessionId(connection), id }, &context, request);
+        }
+        self.request_pass(broker);
+        Ok(())
+    }
+
+    /// Sends a broker's answer to whoever asked.
+    pub(super) fn send_reply(&mut self, broker: u64, reply: Reply) {
+        let (connection, id) = (reply.caller.session.0, reply.caller.id);
+        let Some(open) = self.connections.open.get_mut(&connection).filter(|open| open.broker == broker)
+        else {
+            return;
+        };
+        match (open.readers.get_mut(&id), &reply.response) {
+            (Some(reader), Response::End(_)) => reader.begun = true,
+            (Some(_), _) => {
+                open.readers.remove(&id);
+            }
+            (None, _) => {}
+        }
+        self.send_response(connection, id, &reply.response);
+    }
+
+    fn send_response(&mut self, connection: u64, id: RequestId, response: &Response) {
+        let frame = frame::encode_response(id, response).expect("a broker's answers keep the limits");
+        self.to_client(connection, ToClient::Frame(flatten(frame)));
+    }
+
+    /// Sends readers what they may have.
+    pub(super) fn pump_subscriptions(&mut self, broker: u64) {
+        for connection in self.connections.of_broker(broker) {
+            let Some(mut open) = self.connections.open.remove(&connection) else { continue };
+            let mut frames = Vec::new();
+            open.readers.retain(|id, reader| match self.read_on(broker, reader) {
+                Ok(deliveries) => {
+                    frames.extend(deliveries.into_iter().map(|delivery| (*id, delivery)));
+                    true
+                }
+                Err(refusal) => {
+                    frames.push((*id, Response::Refused(refusal)));
+                    false
+                }
+            });
+            self.connections.open.insert(connection, open);
+            for (id, response) in frames {
+                self.send_response(connection, id, &response);
+            }
+        }
+    }
+
+    fn read_on(&mut self, broker: u64, reader: &mut Reader) -> Result<Vec<Response>, Refusal> {
+        let mut deliveries = Vec::new();
+        let Some(core) = self.core(broker).filter(|_| reader.begun) else { return Ok(deliveries) };
+        while reader.on_their_way < DELIVERIES_MAX {
+            let Some(delivery) = core.deliver(&mut reader.subscription, DELIVERY_BYTES)? else { break };
+            reader.on_their_way += 1;
+            deliveries.push(Response::Delivery(delivery));
+        }
+        Ok(deliveries)
+    }
+
+    pub(super) fn arrive_at_client(&mut self, connection: u64, what: ToClient) -> Result<(), Violation> {
+        let Some(open) = self.connections.open.get_mut(&connection) else { return Ok(()) };
+        let (client, generation, broker) = (open.client, open.generation, open.broker);
+        if open.forgotten {
+            return Ok(());
+        }
+        match what {
+            ToClient::Hello(hello) => self.client_connected(client, generation, &hello),
+            ToClient::Frame(bytes) => {
+                let (id, response) = decode(bytes)?.response().map_err(|error| unreadable(&error))?;
+                if let (Response::Delivery(_), Some(reader)) = (&response, open.readers.get_mut(&id)) {
+                    reader.on_their_way -= 1;
+                    self.request_pass(broker);
+                }
+                self.client_answered(client, generation, broker, id, response);
+            }
+            ToClient::Closed => {
+                self.connections.open.remove(&connection);
+                self.client_lost(client, generation, broker);
+            }
+        }
+        self.wake(client)
+    }
+
+    /// The client that something on its way will reach.
+    pub(super) fn client_of(&self, connection: u64) -> Option<usize> {
+        self.connections.open.get(&connection).map(|open| open.client)
+    }
+}
+
+fn flatten(frame: Frame) -> Bytes {
+    frame.into_chunks().collect::<Vec<_>>().concat().into()
+}
+
+/// A request's frame, as bytes.
+pub(super) fn encode(id: RequestId, context: &sequor_client::protocol::Context, request: &Request) -> Bytes {
+    flatten(frame::encode_request(id, context, request).expect("the library's requests keep the limits"))
+}
+
+fn decode(bytes: Bytes) -> Result<RawFrame, Violation> {
+    let mut decoder = Decoder::new();
+    decoder.push(bytes);
+    let frame = decoder.next().map_err(|error| Violation(format!("a frame cannot be read: {error}")))?;
+    frame.ok_or_else(|| Violation("a frame is not whole".into()))
+}
+
+fn unreadable(why: &dyn std::fmt::Display) -> Violation {
+    Violation(format!("a frame does not hold what it should: {why}"))
+}

@@ -1,0 +1,374 @@
+//! The judge: it stands outside, believes nobody, and remembers everything that was promised.
+//!
+//! While the world turns it watches, after every step of a broker:
+//!
+//! * *election safety*: at most one leader per term;
+//! * *commit means durable*: an entry that anybody applies lies on stable storage of a majority;
+//! * *one history*: everybody applies the same entry (same term, same chained checksum) at an index.
+//!
+//! It writes down every acknowledgement that a client gets. When the faults are over and the cluster has come to rest,
+//! it reads the log of every broker and demands:
+//!
+//! * every acknowledged batch is there, at the offset that was said, with the content that was sent;
+//! * no batch is there of which a client was told that it never will be;
+//! * every (producer, sequence) is there at most once, and in the order of sequences, without gap;
+//! * what readers were delivered is the log, from where they began, in order, without gap or repeat;
+//! * all brokers have the same log and the same state.
+//!
+//! What a record must contain is a function of its producer's name and its sequence, so the judge needs no copy of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+use sequor_client::protocol::{Epoch, Offset, ProducerId, Sequence};
+use sequor_wal::{Index, Position, Term};
+
+use crate::core::Core;
+use crate::core::effect::{Effect, Effects};
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the record of a producer at a sequence must contain.
+pub(super) fn content(producer: &str, sequence: Sequence) -> Bytes {
+    // The length varies so that batches and blocks do too.
+    let padding = (sequence.0.wrapping_mul(2_654_435_761) >> 7) % 90;
+    let padding = usize::try_from(padding).expect("below 90");
+    format!("{producer}/{sequence}/{:.<padding$}", "").into()
+}
+
+/// A batch that a client was told to be written.
+#[derive(Clone, Debug)]
+struct Promise {
+    producer: String,
+    first: Sequence,
+    count: u32,
+    offset: Offset,
+}
+
+/// A record that a reader was given.
+#[derive(Clone, Debug)]
+struct Read {
+    producer: String,
+    sequence: Sequence,
+}
+
+/// See the module's header.
+#[derive(Debug, Default)]
+pub(super) struct Judge {
+    leaders: BTreeMap<Term, u64>,
+    history: Vec<Position>,
+    promises: Vec<Promise>,
+    disclaimed: Vec<Record>,
+    reads: BTreeMap<u64, (Offset, Vec<Read>)>,
+    seen_applied: BTreeMap<u64, Index>,
+}
+
+impl Judge {
+    /// Watches a broker after a step. `durable` says for each broker up to which index its disk is synced.
+    pub(super) fn watch(&mut self, id: u64, core: &Core, durable: &[Index]) -> Result<(), Violation> {
+        if core.leads() {
+            let leader = *self.leaders.entry(core.status().term).or_insert(id);
+            if leader != id {
+                return violated(format!("brokers {leader} and {id} both lead term {}", core.status().term));
+            }
+        }
+        let seen = self.seen_applied.entry(id).or_insert(0);
+        while *seen < core.applied_index() {
+            *seen += 1;
+            let position = core.log().position(*seen).ok().flatten();
+            let Some(position) = position else {
+                return violated(format!("broker {id} applied entry {seen}, which its log does not hold"));
+            };
+            check_history(&mut self.history, id, position, durable)?;
+        }
+        Ok(())
+    }
+
+    /// A broker lost its memory: it will apply everything again.
+    pub(super) fn forget(&mut self, id: u64) {
+        self.seen_applied.remove(&id);
+    }
+
+    /// A client was told that a batch is written.
+    pub(super) fn promised(&mut self, producer: &str, first: Sequence, count: u32, offset: Offset) {
+        self.promises.push(Promise { producer: producer.to_owned(), first, count, offset });
+    }
+
+    /// A client that held `epoch` was told that its batch is not written and never will be.
+    pub(super) fn disclaimed(&mut self, producer: &str, epoch: Epoch, first: Sequence) {
+        self.disclaimed.push(Record { producer: producer.to_owned(), epoch, sequence: first });
+    }
+
+    /// A reader that began at `from` was given the next record.
+    pub(super) fn delivered(
+        &mut self,
+        reader: u64,
+        offset: Offset,
+        producer: &str,
+        sequence: Sequence,
+        value: &[u8],
+    ) -> Result<(), Violation> {
+        let (from, reads) = self.reads.entry(reader).or_insert((offset, Vec::new()));
+        let expected = from.plus(reads.len() as u64);
+        if offset != expected {
+            return violated(format!(
+                "reader {reader} was given offset {offset} where {expected} comes next"
+            ));
+        }
+        if value != content(producer, sequence) {
+            return violated(format!(
+                "reader {reader}: offset {offset} is not what {producer}/{sequence} sent"
+            ));
+        }
+        reads.push(Read { producer: producer.to_owned(), sequence });
+        Ok(())
+    }
+
+    /// How many batches were acknowledged.
+    pub(super) fn promises(&self) -> usize {
+        self.promises.len()
+    }
+
+    /// How many records readers were given.
+    pub(super) fn reads(&self) -> usize {
+        self.reads.values().map(|(_, reads)| reads.len()).sum()
+    }
+
+    /// The last judgement, over brokers that have come to rest.
+    pub(super) fn conclude(&self, cores: &[&Core]) -> Result<(), Violation> {
+        let mut logs = cores.iter().map(|core| read_log(core));
+        let Some(first) = logs.next().transpose()? else { return violated("no broker is left".into()) };
+        for (at, log) in logs.enumerate() {
+            if log? != first {
+                return violated(format!(
+                    "the logs of brokers {} and {} differ",
+                    cores[0].status().id,
+                    at + 2
+                ));
+            }
+        }
+        let prints: Vec<u32> = cores.iter().map(|core| core.state().fingerprint()).collect();
+        if prints.iter().any(|print| *print != prints[0]) {
+            return violated(format!("the states of the brokers differ: {prints:?}"));
+        }
+        check_streams(&first)?;
+        self.check_promises(&first)?;
+        self.check_disclaimed(&first)?;
+        self.check_reads(&first)
+    }
+
+    fn check_disclaimed(&self, log: &[Record]) -> Result<(), Violation> {
+        match log.iter().find(|record| self.disclaimed.contains(record)) {
+            Some(record) => {
+                violated(format!("{record:?} is written, though its writer was told that it never will be"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_promises(&self, log: &[Record]) -> Result<(), Violation> {
+        for promise in &self.promises {
+            for at in 0..u64::from(promise.count) {
+                let (offset, sequence) = (promise.offset.plus(at), promise.first.plus(at));
+                let record = usize::try_from(offset.0).ok().and_then(|at| log.get(at));
+                let kept = record.is_some_and(|r| r.producer == promise.producer && r.sequence == sequence);
+                if !kept {
+                    let what = format!("{}/{sequence}", promise.producer);
+                    return violated(format!(
+                        "{what} was acknowledged at offset {offset}, where {record:?} lies"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_reads(&self, log: &[Record]) -> Result<(), Violation> {
+        for (reader, (from, reads)) in &self.reads {
+            let log = log.iter().skip(usize::try_from(from.0).unwrap_or(usize::MAX));
+            for (at, (read, record)) in reads.iter().zip(log).enumerate() {
+                if read.producer != record.producer || read.sequence != record.sequence {
+                    let offset = from.plus(at as u64);
+                    return violated(format!(
+                        "reader {reader} was given {read:?} at {offset}, where {record:?} lies"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn violated<T>(what: String) -> Result<T, Violation> {
+    Err(Violation(what))
+}
+
+fn check_history(
+    history: &mut Vec<Position>,
+    id: u64,
+    position: Position,
+    durable: &[Index],
+) -> Result<(), Violation> {
+    let index = position.index;
+    let at = usize::try_from(index).expect("an index fits a usize") - 1;
+    if let Some(known) = history.get(at) {
+        if *known != position {
+            return violated(format!("broker {id} applied {position:?} where {known:?} was applied before"));
+        }
+        return Ok(());
+    }
+    history.push(position);
+    let holders = durable.iter().filter(|durable| **durable >= index).count();
+    if holders * 2 <= durable.len() {
+        return violated(format!(
+            "broker {id} applied entry {index}, durable on {holders} of {}",
+            durable.len()
+        ));
+    }
+    Ok(())
+}
+
+/// A record as the judge finds it in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Record {
+    producer: String,
+    /// The epoch under which it was written.
+    epoch: Epoch,
+    sequence: Sequence,
+}
+
+/// All records of a broker's log up to what it applied; their content is checked on the way.
+fn read_log(core: &Core) -> Result<Vec<Record>, Violation> {
+    let mut names: BTreeMap<ProducerId, String> = BTreeMap::new();
+    let mut records = Vec::new();
+    for index in 1..=core.applied_index() {
+        let unreadable =
+            |cause: &dyn fmt::Display| Violation(format!("entry {index} cannot be read: {cause}"));
+        let entry = core.log().entry(index).map_err(|error| unreadable(&error))?;
+        if entry.data.is_empty() {
+            continue;
+        }
+        for effect in Effects::open(entry.data).map_err(|error| unreadable(&error))? {
+            match effect.map_err(|error| unreadable(&error))? {
+                Effect::Open(opening) => {
+                    names.insert(opening.id, opening.name.to_string());
+                }
+                Effect::Append(written) => {
+                    if written.base.0 != records.len() as u64 {
+                        return violated(format!(
+                            "offset {} follows {} records",
+                            written.base,
+                            records.len()
+                        ));
+                    }
+                    let Some(name) = names.get(&written.batch.producer()) else {
+                        return violated(format!("entry {index} is of a producer that was never opened"));
+                    };
+                    read_batch(name, &written.batch, &mut records)?;
+                }
+            }
+        }
+    }
+    Ok(records)
+}
+
+fn read_batch(
+    name: &str,
+    batch: &sequor_client::protocol::batch::Batch,
+    records: &mut Vec<Record>,
+) -> Result<(), Violation> {
+    let mut sequence = batch.first_sequence();
+    for record in batch.records() {
+        let record =
+            record.map_err(|error| Violation(format!("{name}/{sequence} cannot be read: {error}")))?;
+        if record.value.as_deref() != Some(&content(name, sequence)[..]) {
+            return violated(format!("{name}/{sequence} holds something else than was sent"));
+        }
+        records.push(Record { producer: name.to_owned(), epoch: batch.epoch(), sequence });
+        sequence = sequence.plus(1);
+    }
+    Ok(())
+}
+
+/// Each producer's sequences are 0, 1, 2, … in the order of offsets: so none is missing and none is there twice.
+fn check_streams(log: &[Record]) -> Result<(), Violation> {
+    let mut next: BTreeMap<&str, Sequence> = BTreeMap::new();
+    for (offset, record) in log.iter().enumerate() {
+        let expected = next.entry(&record.producer).or_default();
+        if record.sequence != *expected {
+            return violated(format!(
+                "offset {offset} holds {}/{}, where {expected} comes next",
+                record.producer, record.sequence
+            ));
+        }
+        *expected = expected.plus(1);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(producer: &str, sequence: u64) -> Record {
+        Record { producer: producer.into(), epoch: Epoch(1), sequence: Sequence(sequence) }
+    }
+
+    #[test]
+    fn a_doubled_a_lost_and_a_swapped_record_are_seen() {
+        assert!(check_streams(&[record("a", 0), record("b", 0), record("a", 1)]).is_ok());
+        assert!(check_streams(&[record("a", 0), record("a", 0)]).is_err());
+        assert!(check_streams(&[record("a", 0), record("a", 2)]).is_err());
+        assert!(check_streams(&[record("a", 1), record("a", 0)]).is_err());
+    }
+
+    #[test]
+    fn a_promise_that_was_not_kept_is_seen() {
+        let mut judge = Judge::default();
+        judge.promised("a", Sequence(1), 1, Offset(1));
+        assert!(judge.check_promises(&[record("a", 0), record("a", 1)]).is_ok());
+        assert!(judge.check_promises(&[record("a", 0)]).is_err(), "lost");
+        assert!(judge.check_promises(&[record("a", 0), record("b", 0)]).is_err(), "somebody else's");
+    }
+
+    #[test]
+    fn a_batch_that_is_there_against_what_was_said_is_seen() {
+        let mut judge = Judge::default();
+        judge.disclaimed("a", Epoch(1), Sequence(1));
+        assert!(judge.check_disclaimed(&[record("a", 0)]).is_ok());
+        assert!(judge.check_disclaimed(&[record("a", 0), record("a", 1)]).is_err());
+    }
+
+    #[test]
+    fn a_commit_that_is_not_durable_on_a_majority_is_seen() {
+        let position = Position { index: 1, term: 1, chain: 7 };
+        assert!(check_history(&mut Vec::new(), 1, position, &[1, 1, 0]).is_ok());
+        assert!(check_history(&mut Vec::new(), 1, position, &[1, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn a_second_history_is_seen() {
+        let position = Position { index: 1, term: 1, chain: 7 };
+        let mut history = vec![Position { chain: 8, ..position }];
+        assert!(check_history(&mut history, 2, position, &[1, 1, 1]).is_err());
+    }
+
+    #[test]
+    fn a_reader_that_is_given_a_record_twice_is_seen() {
+        let mut judge = Judge::default();
+        let value = content("a", Sequence(4));
+        assert!(judge.delivered(0, Offset(9), "a", Sequence(4), &value).is_ok());
+        assert!(judge.delivered(0, Offset(9), "a", Sequence(4), &value).is_err());
+        assert!(judge.delivered(0, Offset(11), "a", Sequence(4), &value).is_err(), "a gap");
+        assert!(judge.delivered(0, Offset(10), "a", Sequence(5), &value).is_err(), "other content");
+    }
+}

@@ -1,0 +1,182 @@
+//! A machine of the simulated world: one disk, and the broker that runs on it while it runs.
+
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
+use sequor_client::protocol::{BrokerId, ClusterId, Incarnation, Lineage};
+use sequor_wal::disk::memory::MemoryDisk;
+use sequor_wal::{Identity, Index, Opened, SpareOrder, SyncError, Ticket};
+
+use super::chance::{chance, within};
+use crate::core::genesis::Genesis;
+use crate::core::time::Time;
+use crate::core::{Core, Settings, Timing};
+
+/// Small segments, so that a run rolls often. Bytes.
+const SEGMENT_BYTES: u64 = 64 << 10;
+/// Small blocks, so that a backlog takes several tickets. Bytes.
+const BLOCK_BYTES_MAX: usize = 16 << 10;
+const TICK_US: u64 = 10_000;
+const TIMING: Timing = Timing { heartbeat_ticks: 3, election_ticks: 15 };
+
+/// How long the disk takes for a write or a sync, in microseconds.
+const DISK_US: (u64, u64) = (20, 400);
+
+/// How a broker goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Death {
+    /// The power fails: what was not synced is kept or lost sector by sector.
+    PowerCut,
+    /// The process dies: what was written stays, but still not synced.
+    Kill,
+}
+
+/// See the module's header.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) id: u64,
+    disk: MemoryDisk,
+    genesis: Genesis,
+    /// Counts the times it was started. Events of an earlier life do not reach a later one.
+    pub(super) life: u64,
+    pub(super) core: Option<Core>,
+    /// Frozen: it gets no time, as after SIGSTOP.
+    pub(super) paused: bool,
+    pub(super) pass_due: bool,
+    ticket: Option<Ticket>,
+    spares: Vec<SpareOrder>,
+    /// Up to where its log was durable when it was last alive.
+    durable: Index,
+}
+
+impl Machine {
+    /// A machine with a fresh data directory, not started.
+    pub(super) fn new(id: u64, genesis: &Genesis) -> Self {
+        let disk = MemoryDisk::new();
+        let identity = Identity { cluster: CLUSTER.0, lineage: LINEAGE.0, broker: id, incarnation: None };
+        Identity::create(&disk, &identity).expect("the directory is empty");
+        Self {
+            id,
+            disk,
+            genesis: genesis.clone(),
+            life: 0,
+            core: None,
+            paused: false,
+            pass_due: false,
+            ticket: None,
+            spares: Vec::new(),
+            durable: 0,
+        }
+    }
+
+    /// Recovers the log and starts the broker.
+    pub(super) fn start(&mut self, random: &mut ChaCha8Rng, now: Time) -> Result<(), String> {
+        debug_assert!(self.core.is_none(), "a machine runs one broker at a time");
+        let seed = random.next_u64();
+        let mut identity = Identity::load(&self.disk).map_err(|error| error.to_string())?;
+        if identity.incarnation.is_none() {
+            let incarnation = u128::from(self.id).to_le_bytes();
+            identity.set_incarnation(&self.disk, incarnation).map_err(|error| error.to_string())?;
+        }
+        let incarnation = Incarnation(identity.incarnation.unwrap_or_default());
+        let settings = sequor_wal::Settings {
+            segment_bytes: SEGMENT_BYTES,
+            block_bytes_max: BLOCK_BYTES_MAX,
+            ..sequor_wal::Settings::default()
+        };
+        let opened = sequor_wal::open(Arc::new(self.disk.clone()), &identity, settings);
+        let Opened { log, commit, .. } = opened.map_err(|error| error.to_string())?;
+        self.life += 1;
+        self.core = Some(Core::new(self.settings(incarnation, seed), log, commit, now));
+        Ok(())
+    }
+
+    fn settings(&self, incarnation: Incarnation, seed: u64) -> Settings {
+        Settings {
+            cluster: CLUSTER,
+            lineage: LINEAGE,
+            broker: BrokerId(self.id),
+            incarnation,
+            genesis: self.genesis.clone(),
+            tick_us: TICK_US,
+            timing: TIMING,
+            seed,
+        }
+    }
+
+    /// The broker dies.
+    pub(super) fn die(&mut self, death: Death, random: &mut ChaCha8Rng) {
+        self.durable = self.durable();
+        self.core = None;
+        self.ticket = None;
+        self.spares.clear();
+        self.paused = false;
+        self.pass_due = false;
+        let seed = random.next_u64();
+        match death {
+            Death::PowerCut => self.disk.crash(seed),
+            Death::Kill => self.disk.kill(),
+        }
+    }
+
+    /// True while the broker runs and gets time.
+    pub(super) fn is_awake(&self) -> bool {
+        self.core.is_some() && !self.paused
+    }
+
+    /// Up to where its log is durable, or was when it was last alive.
+    pub(super) fn durable(&self) -> Index {
+        self.core.as_ref().map_or(self.durable, |core| core.log().durable())
+    }
+
+    /// Takes the work for the disk that the core has; says when the disk will have written it.
+    pub(super) fn begin_disk_work(&mut self, random: &mut ChaCha8Rng) -> Option<u64> {
+        let core = self.core.as_mut()?;
+        while let Some(order) = core.poll_spare() {
+            self.spares.push(order);
+        }
+        if self.ticket.is_some() {
+            return None;
+        }
+        self.ticket = core.poll_ticket();
+        self.ticket.as_ref().map(|_| disk_us(random))
+    }
+
+    /// The disk writes the ticket that is out; says when it will have synced it.
+    pub(super) fn write(&mut self, random: &mut ChaCha8Rng) -> Result<u64, SyncError> {
+        if let Some(ticket) = &self.ticket {
+            ticket.write()?;
+        }
+        Ok(disk_us(random))
+    }
+
+    /// The disk syncs the ticket that is out.
+    pub(super) fn sync(&mut self, now: Time) -> Result<(), SyncError> {
+        if let (Some(ticket), Some(core)) = (self.ticket.take(), self.core.as_mut()) {
+            core.handle_synced(now, ticket.sync()?);
+        }
+        Ok(())
+    }
+
+    /// Makes the segments that were ordered.
+    pub(super) fn make_spares(&mut self) -> Result<bool, SyncError> {
+        let Some(core) = self.core.as_mut() else { return Ok(false) };
+        let made = !self.spares.is_empty();
+        for order in self.spares.drain(..) {
+            core.handle_spare(order.run()?);
+        }
+        Ok(made)
+    }
+}
+
+/// A disk is quick, and now and then it is not.
+fn disk_us(random: &mut ChaCha8Rng) -> u64 {
+    let usual = within(random, DISK_US);
+    if chance(random, 5) { usual * 50 } else { usual }
+}
+
+/// The simulated cluster.
+pub(super) const CLUSTER: ClusterId = ClusterId(*b"simulated world.");
+/// Its history.
+pub(super) const LINEAGE: Lineage = Lineage(*b"the first lineag");

@@ -1,0 +1,84 @@
+//! A network in virtual time: it delays, loses, doubles, reorders and cuts.
+//!
+//! Peers are connected by *datagrams*: each message has its own fate, so messages overtake each other. That is harsher
+//! than the streams of a real cluster, and raft must stand it. Clients are connected by *connections*: what was sent
+//! arrives in order, until the connection breaks and loses what was on its way.
+
+use std::collections::BTreeSet;
+
+use rand_chacha::ChaCha8Rng;
+
+use super::chance::{chance, within};
+use crate::core::time::Time;
+
+/// How bad the network is. Probabilities are per thousand, times in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weather {
+    pub(super) delay_us: (u64, u64),
+    pub(super) loss_per_mille: u64,
+    pub(super) double_per_mille: u64,
+    /// How often a message takes ten times as long.
+    pub(super) late_per_mille: u64,
+}
+
+impl Weather {
+    /// A network that only takes its time.
+    pub(super) const CALM: Self =
+        Self { delay_us: (50, 500), loss_per_mille: 0, double_per_mille: 0, late_per_mille: 0 };
+
+    /// Draws a network that is bad in some ways and not in others.
+    pub(super) fn draw(random: &mut ChaCha8Rng) -> Self {
+        let mut sometimes = |most: u64| if chance(random, 500) { within(random, (1, most)) } else { 0 };
+        Self {
+            loss_per_mille: sometimes(100),
+            double_per_mille: sometimes(100),
+            late_per_mille: sometimes(50),
+            delay_us: (50, 500 + sometimes(20_000)),
+        }
+    }
+}
+
+/// Which links between brokers are cut, and how bad the others are.
+#[derive(Debug)]
+pub(super) struct Network {
+    pub(super) weather: Weather,
+    cuts: BTreeSet<(u64, u64)>,
+}
+
+impl Network {
+    pub(super) fn new(weather: Weather) -> Self {
+        Self { weather, cuts: BTreeSet::new() }
+    }
+
+    /// Cuts what travels from one broker to the other. The way back is another link.
+    pub(super) fn cut(&mut self, from: u64, to: u64) {
+        self.cuts.insert((from, to));
+    }
+
+    /// Mends every link.
+    pub(super) fn heal(&mut self) {
+        self.cuts.clear();
+    }
+
+    pub(super) fn is_cut(&self, from: u64, to: u64) -> bool {
+        self.cuts.contains(&(from, to))
+    }
+
+    /// When the copies of one datagram arrive: none if it is lost, two if it is doubled.
+    pub(super) fn arrivals(&self, random: &mut ChaCha8Rng, now: Time, from: u64, to: u64) -> Vec<Time> {
+        if self.is_cut(from, to) || chance(random, self.weather.loss_per_mille) {
+            return Vec::new();
+        }
+        let mut arrivals = vec![now + self.delay(random)];
+        if chance(random, self.weather.double_per_mille) {
+            arrivals.push(now + self.delay(random));
+        }
+        arrivals
+    }
+
+    /// How long one message takes.
+    pub(super) fn delay(&self, random: &mut ChaCha8Rng) -> u64 {
+        let delay = within(random, self.weather.delay_us);
+        if chance(random, self.weather.late_per_mille) { delay * 10 } else { delay }
+    }
+}

@@ -1,0 +1,323 @@
+//! The state machine against a naive model, and its rules one by one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use sequor_broker::core::effect::{self, Effect, Effects, Envelope, LEVEL};
+use sequor_broker::core::genesis::{Genesis, Member, Settings};
+use sequor_broker::core::machine::{Machine, Operation, Verdict};
+use sequor_client::protocol::batch::{Batch, BatchBuilder};
+use sequor_client::protocol::{
+    Appended, BrokerId, Epoch, Instance, Offset, ProducerId, Refusal, Response, Sequence,
+};
+
+fn genesis(producers_max: u64) -> Genesis {
+    let member = Member { id: BrokerId(1), address: "localhost:7400".into(), certificate: [1; 32] };
+    Genesis::new(vec![member], Settings { producers_max, ..Settings::default() }).unwrap()
+}
+
+fn machine() -> Machine {
+    Machine::new(&genesis(1000))
+}
+
+fn open(name: &str, instance: u8, expected: u64) -> Operation {
+    Operation::Open { name: name.into(), instance: Instance([instance; 16]), expected: Epoch(expected) }
+}
+
+fn batch(producer: u64, epoch: u64, first: u64, values: &[&str]) -> Batch {
+    let mut builder = BatchBuilder::new();
+    for value in values {
+        builder.push_value(None, value.as_bytes(), 1_700_000_000_000).unwrap();
+    }
+    Batch::parse(builder.seal(ProducerId(producer), Epoch(epoch), Sequence(first))).unwrap()
+}
+
+fn append(producer: u64, epoch: u64, first: u64, values: &[&str]) -> Operation {
+    Operation::Append { batch: batch(producer, epoch, first, values), settled: Sequence(0) }
+}
+
+/// Decides and, if there is something to write, writes it by way of its bytes, as a follower would.
+fn run(machine: &mut Machine, operation: &Operation) -> Verdict {
+    let verdict = machine.decide(operation);
+    if let Verdict::Write(effect) = &verdict {
+        let envelope = Envelope { level: LEVEL, log_time_ms: 1, wall_ms: 2 };
+        let data = effect::encode(envelope, std::slice::from_ref(effect));
+        for effect in Effects::open(data).unwrap() {
+            machine.apply(&effect.unwrap()).unwrap();
+        }
+    }
+    verdict
+}
+
+fn refusal(verdict: Verdict) -> Refusal {
+    match verdict {
+        Verdict::Refuse(refusal) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn written_at(verdict: &Verdict) -> Offset {
+    match verdict {
+        Verdict::Write(Effect::Append(written)) => written.base,
+        other => panic!("not written: {other:?}"),
+    }
+}
+
+#[test]
+fn offsets_are_dense_across_producers() {
+    let mut machine = machine();
+    run(&mut machine, &open("a", 1, 0));
+    run(&mut machine, &open("b", 1, 0));
+    assert_eq!(written_at(&run(&mut machine, &append(1, 1, 0, &["x", "y"]))), Offset(0));
+    assert_eq!(written_at(&run(&mut machine, &append(2, 1, 0, &["z"]))), Offset(2));
+    assert_eq!(written_at(&run(&mut machine, &append(1, 1, 2, &["w"]))), Offset(3));
+    assert_eq!(machine.end(), Offset(4));
+}
+
+#[test]
+fn a_repetition_gets_its_original_offset_even_from_a_fenced_epoch() {
+    let mut machine = machine();
+    run(&mut machine, &open("a", 1, 0));
+    run(&mut machine, &append(1, 1, 0, &["x", "y"]));
+    run(&mut machine, &append(1, 1, 2, &["z"]));
+    run(&mut machine, &open("a", 2, 1));
+    let verdict = run(&mut machine, &append(1, 1, 2, &["z"]));
+    let Verdict::Known(Response::Appended(Appended { duplicate: true, first: Offset(2), .. })) = verdict
+    else {
+        panic!("not recognised: {verdict:?}");
+    };
+    assert_eq!(machine.end(), Offset(3));
+}
+
+#[test]
+fn an_older_epoch_writes_nothing_new() {
+    let mut machine = machine();
+    run(&mut machine, &open("a", 1, 0));
+    run(&mut machine, &append(1, 1, 0, &["x"]));
+    run(&mut machine, &open("a", 2, 1));
+    let fenced = Refusal::Fenced { by: Epoch(2), at: Offset(1), next: Sequence(1) };
+    assert_eq!(refusal(run(&mut machine, &append(1, 1, 1, &["late"]))), fenced);
+    assert_eq!(written_at(&run(&mut machine, &append(1, 2, 1, &["new"]))), Offset(1));
+}
+
+#[test]
+fn a_number_that_is_taken_by_other_content_is_refused() {
+    let mut machine = machine();
+    run(&mut machine, &open("a", 1, 0));
+    run(&mut machine, &append(1, 1, 0, &["x"]));
+    let reused = Refusal::SequenceReused { first: Sequence(0), offset: Offset(0) };
+    assert_eq!(refusal(run(&mut machine, &append(1, 1, 0, &["y"]))), reused);
+}
+
+#[test]
+fn a_gap_and_an_overlap_are_refused_with_the_next_number() {
+    let mut machine = machine();
+    run(&mut machine, &open("a", 1, 0));
+    run(&mut machine, &append(1, 1, 0, &["x", "y"]));
+    let gap = Refusal::SequenceGap { expected: Sequence(2), found: Sequence(3) };
+    assert_eq!(refusal(run(&mut machine, &append(1, 1, 3, &["z"]))), gap);
+    let overlap = Refusal::PartlyCommitted { up_to: Sequence(2) };
+    assert_eq!(refusal(run(&mut machine, &append(1, 1, 1, &["y", "z"]))), overlap);
+}
+
+#[test]
+fn a_delayed_open_fences_nobody() {
+    let mut machine = machine();
+    run(&mut machine, &open("a", 1, 0));
+    run(&mut machine, &open("a", 2, 1));
+    let late = refusal(run(&mut machine, &open("a", 3, 1)));
+    assert!(matches!(late, Refusal::Fenced { by: Epoch(2), .. }), "{late:?}");
+    let again = run(&mut machine, &open("a", 2, 1));
+    assert!(matches!(again, Verdict::Known(Response::Opened(ref p)) if p.epoch == Epoch(2)), "{again:?}");
+}
+
+#[test]
+fn what_is_settled_is_answered_without_its_offset() {
+    let mut machine = machine();
+    run(&mut machine, &open("a", 1, 0));
+    for first in 0..5 {
+        let batch = batch(1, 1, first, &["x"]);
+        run(&mut machine, &Operation::Append { batch, settled: Sequence(first) });
+    }
+    let settled = refusal(run(&mut machine, &append(1, 1, 1, &["x"])));
+    assert_eq!(settled, Refusal::AlreadyCommitted { next: Sequence(5) });
+    assert!(matches!(run(&mut machine, &append(1, 1, 4, &["x"])), Verdict::Known(_)));
+}
+
+#[test]
+fn a_full_table_refuses_new_names_and_evicts_nobody() {
+    let mut machine = Machine::new(&genesis(2));
+    run(&mut machine, &open("a", 1, 0));
+    run(&mut machine, &open("b", 1, 0));
+    assert_eq!(refusal(run(&mut machine, &open("c", 1, 0))), Refusal::TableFull { limit_names: 2 });
+    assert!(matches!(run(&mut machine, &open("a", 2, 1)), Verdict::Write(_)));
+}
+
+#[test]
+fn an_id_that_was_never_granted_is_unknown() {
+    let mut machine = machine();
+    run(&mut machine, &open("a", 1, 0));
+    assert_eq!(refusal(run(&mut machine, &append(0, 1, 0, &["x"]))), Refusal::UnknownProducer);
+    assert_eq!(refusal(run(&mut machine, &append(2, 1, 0, &["x"]))), Refusal::UnknownProducer);
+}
+
+#[test]
+fn a_stamp_that_this_state_does_not_give_is_a_mismatch() {
+    let mut machine = machine();
+    run(&mut machine, &open("a", 1, 0));
+    let Verdict::Write(Effect::Append(mut written)) = machine.decide(&append(1, 1, 0, &["x"])) else {
+        panic!("the batch is the next one");
+    };
+    written.base = Offset(7);
+    let mismatch = machine.apply(&Effect::Append(written)).unwrap_err().to_string();
+    assert!(mismatch.contains("Offset(7)") && mismatch.contains("Offset(0)"), "{mismatch}");
+    assert_eq!(machine.end(), Offset(0), "nothing was folded");
+}
+
+/// A step of a random run: names, instances, epochs and numbers are drawn close together so that they collide.
+#[derive(Clone, Debug)]
+enum Step {
+    Open { name: u8, instance: u8, expected: u64 },
+    Append { name: u8, epoch: u64, first: u64, contents: Vec<u8> },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let opens = (0..3u8, 0..3u8, 0..5u64).prop_map(|(name, instance, expected)| Step::Open {
+        name,
+        instance,
+        expected,
+    });
+    let appends = (0..3u8, 0..5u64, 0..12u64, prop::collection::vec(0..2u8, 1..4))
+        .prop_map(|(name, epoch, first, contents)| Step::Append { name, epoch, first, contents });
+    prop::collection::vec(prop_oneof![1 => opens, 4 => appends], 1..120)
+}
+
+/// The rules again, written as slowly and plainly as possible: it keeps everything.
+#[derive(Default)]
+struct Model {
+    producers: Vec<Named>,
+    log: Vec<(u8, u64, u8)>,
+}
+
+struct Named {
+    name: u8,
+    epoch: u64,
+    instance: u8,
+    batches: Vec<(u64, Vec<u8>)>,
+    next: u64,
+}
+
+impl Model {
+    fn open(&mut self, name: u8, instance: u8, expected: u64) -> bool {
+        let Some(known) = self.producers.iter_mut().find(|known| known.name == name) else {
+            if expected == 0 {
+                self.producers.push(Named { name, epoch: 1, instance, batches: Vec::new(), next: 0 });
+            }
+            return expected == 0;
+        };
+        if known.instance == instance {
+            return false;
+        }
+        let granted = known.epoch == expected;
+        if granted {
+            known.epoch += 1;
+            known.instance = instance;
+        }
+        granted
+    }
+
+    /// True if it writes.
+    fn append(&mut self, name: u8, epoch: u64, first: u64, contents: &[u8]) -> bool {
+        let Some(known) = self.producers.iter_mut().find(|known| known.name == name) else { return false };
+        if first != known.next || epoch != known.epoch {
+            return false;
+        }
+        known.batches.push((first, contents.to_vec()));
+        known.next += contents.len() as u64;
+        self.log.extend(contents.iter().zip(first..).map(|(content, sequence)| (name, sequence, *content)));
+        true
+    }
+
+    fn id(&self, name: u8) -> u64 {
+        self.producers.iter().position(|known| known.name == name).map_or(99, |at| at as u64 + 1)
+    }
+
+    fn is_repetition(&self, name: u8, first: u64, contents: &[u8]) -> bool {
+        let known = self.producers.iter().find(|known| known.name == name);
+        known.is_some_and(|known| known.batches.iter().any(|(f, c)| *f == first && c == contents))
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_machine_writes_exactly_what_the_model_writes(steps in steps()) {
+        let (mut machine, mut model) = (machine(), Model::default());
+        for step in steps {
+            match step {
+                Step::Open { name, instance, expected } => {
+                    let verdict = run(&mut machine, &open(&format!("p{name}"), instance + 1, expected));
+                    let wrote = matches!(verdict, Verdict::Write(_));
+                    prop_assert_eq!(wrote, model.open(name, instance, expected), "{:?}", verdict);
+                }
+                Step::Append { name, epoch, first, contents } => {
+                    let values: Vec<String> = contents.iter().map(u8::to_string).collect();
+                    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                    let operation = append(model.id(name), epoch, first, &values);
+                    let repetition = model.is_repetition(name, first, &contents);
+                    let end = model.log.len() as u64;
+                    let verdict = run(&mut machine, &operation);
+                    if model.append(name, epoch, first, &contents) {
+                        prop_assert_eq!(written_at(&verdict), Offset(end));
+                    } else if repetition {
+                        let Verdict::Known(Response::Appended(appended)) = verdict else {
+                            return Err(TestCaseError::fail(format!("not recognised: {verdict:?}")));
+                        };
+                        let at = usize::try_from(appended.first.0).unwrap();
+                        prop_assert_eq!(model.log[at], (name, first, contents[0]));
+                    } else {
+                        prop_assert!(matches!(verdict, Verdict::Refuse(_)), "{:?}", verdict);
+                    }
+                }
+            }
+            prop_assert_eq!(machine.end(), Offset(model.log.len() as u64));
+        }
+    }
+
+    #[test]
+    fn entries_survive_their_bytes(
+        level in 0..=LEVEL,
+        time: u64,
+        wall: u64,
+        name in "[a-z]{1,20}",
+        values in prop::collection::vec("[a-z]{0,9}", 1..9),
+    ) {
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let (id, epoch, instance) = (ProducerId(7), Epoch(3), Instance([9; 16]));
+        let batch = batch(7, 3, 2, &values);
+        let effects = [
+            Effect::Open(effect::Opening { id, epoch, instance, name: Arc::from(name) }),
+            Effect::Append(effect::Written { base: Offset(5), settled: Sequence(2), batch }),
+        ];
+        let envelope = Envelope { level, log_time_ms: time, wall_ms: wall };
+        let data = effect::encode(envelope, &effects);
+        let read = Effects::open(data).unwrap();
+        prop_assert_eq!(read.envelope, envelope);
+        let read: Result<Vec<_>, _> = read.collect();
+        prop_assert_eq!(read.unwrap(), effects.to_vec());
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_of_entries_panic(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..300),
+        sound_header: bool,
+    ) {
+        if sound_header && bytes.len() >= 24 {
+            bytes[..8].copy_from_slice(&[1, 0, 1, 0, 3, 0, 0, 0]);
+        }
+        if let Ok(effects) = Effects::open(Bytes::from(bytes)) {
+            let read = effects.count();
+            prop_assert!(read <= 3, "{read} effects where the header says 3");
+        }
+    }
+}
