@@ -41,8 +41,8 @@ const ENV_PREFIX: &str = "SEQUOR_";
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Smallest segment: two blocks of the largest size. Bytes.
 const SEGMENT_BYTES_MIN: u64 = 8 << 20;
-/// Largest segment: above that, zero-filling a spare takes minutes on a slow disk. Bytes.
-const SEGMENT_BYTES_MAX: u64 = 4 << 30;
+/// Largest segment that the log can address. Bytes.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// A segment is a whole number of these. Bytes.
 const SEGMENT_BYTES_STEP: u64 = 4096;
 /// The smallest UDP payload that every QUIC path must carry. Bytes.
@@ -63,7 +63,7 @@ const CONNECTIONS_MAX: u32 = 100_000;
 /// Invariants, checked by [`Config::resolve`]:
 /// - `heartbeat_ms` and `election_ms` are multiples of `tick_ms`, and nothing is zero;
 /// - an election needs at least three missed heartbeats;
-/// - `segment_bytes` is a multiple of 4096 between 8 MiB and 4 GiB;
+/// - `segment_bytes` is a multiple of 4096 between 8 MiB and 1 GiB;
 /// - `mtu` is between 1200 and 6550.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {

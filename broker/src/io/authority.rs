@@ -13,10 +13,12 @@ use crate::core::genesis::Member;
 /// Signs certificates.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate and its key.
+/// A certificate and its key, as rustls takes them and as files hold them.
 pub(crate) struct Signed {
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) key: PrivateKeyDer<'static>,
+    pub(crate) certificate_pem: String,
+    pub(crate) key_pem: String,
 }
 
 impl Authority {
@@ -32,6 +34,10 @@ impl Authority {
         vec![self.0.der().clone()]
     }
 
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     pub(crate) fn sign(&self, name: &str) -> Signed {
         self.sign_until(name, 4096)
     }
@@ -43,8 +49,13 @@ impl Authority {
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, &self.0).unwrap().der().clone();
-        Signed { certificate, key: PrivatePkcs8KeyDer::from(key.serialize_der()).into() }
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        Signed {
+            certificate: certificate.der().clone(),
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        }
     }
 
     /// The certificate of a broker.

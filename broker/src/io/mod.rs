@@ -46,6 +46,8 @@ mod requests;
 mod reset;
 mod session;
 mod subscription;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 mod worker;
 
@@ -151,7 +153,7 @@ pub enum ServeError {
 pub fn run(config: &Config) -> Result<(), ServeError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build();
     let runtime = runtime.map_err(|source| ServeError::System { what: "runtime", source })?;
-    LocalSet::new().block_on(&runtime, async {
+    runtime.block_on(async {
         let failed = |source| ServeError::System { what: "signal handlers", source };
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -165,12 +167,17 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     })
 }
 
-/// Runs a broker until `stop` completes. For a `LocalSet` on a current-thread runtime.
+/// Runs a broker on the current runtime until `stop` completes. What it has begun ends with it: when this future is
+/// done or dropped, no task of the broker is left, and its threads have finished what they were doing.
 ///
 /// # Errors
 ///
 /// See [`ServeError`].
 pub async fn run_until(config: &Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    LocalSet::new().run_until(serve(config, stop)).await
+}
+
+async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
     let broker = opening::open(config)?;
     let hand_over_timeout = config.election() * ELECTIONS_PER_HAND_OVER;
     let driver = Driver::new(Rc::clone(&broker), hand_over_timeout);

@@ -29,16 +29,18 @@ pub(super) trait Order: Send + 'static {
 /// spares, before it wants a report.
 #[derive(Debug)]
 pub(super) struct Worker<O: Order> {
-    orders: mpsc::Sender<O>,
+    /// None only while the worker is being dropped.
+    orders: Option<mpsc::Sender<O>>,
     reports: wakeful::UnboundedReceiver<O::Report>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 impl<O: Order> Worker<O> {
-    /// Starts the thread. It ends when the worker is dropped and its last order is done.
+    /// Starts the thread. It ends with its worker, which waits for the order that is under way.
     pub(super) fn start() -> io::Result<Self> {
         let (orders, todo) = mpsc::channel::<O>();
         let (done, reports) = wakeful::unbounded_channel();
-        thread::Builder::new().name(O::WORKER.to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name(O::WORKER.to_owned()).spawn(move || {
             for order in todo {
                 match order.carry_out() {
                     Ok(report) => {
@@ -50,12 +52,13 @@ impl<O: Order> Worker<O> {
                 }
             }
         })?;
-        Ok(Self { orders, reports })
+        Ok(Self { orders: Some(orders), reports, thread: Some(thread) })
     }
 
     /// Hands over an order.
     pub(super) fn give(&self, order: O) {
-        self.orders.send(order).expect("the thread lives as long as its worker, or the process has ended");
+        let orders = self.orders.as_ref().expect("only taken when the worker is dropped");
+        orders.send(order).expect("the thread lives as long as its worker, or the process has ended");
     }
 
     /// Waits for the next report.
@@ -66,6 +69,19 @@ impl<O: Order> Worker<O> {
     /// The next report, if there is one.
     pub(super) fn try_report(&mut self) -> Option<O::Report> {
         self.reports.try_recv().ok()
+    }
+}
+
+impl<O: Order> Drop for Worker<O> {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        // Nobody waits for more reports, so the thread stops after the order that is under way.
+        self.reports.close();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!(worker = O::WORKER, "the worker panicked");
+        }
     }
 }
 
