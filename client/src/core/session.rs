@@ -384,8 +384,23 @@ impl Session {
     }
 
     /// The brokers of the cluster as far as they are known, in the order of their ids.
-    pub fn brokers(&self) -> impl Iterator<Item = BrokerId> {
-        self.routing.brokers()
+    pub fn brokers(&self) -> impl Iterator<Item = Member> {
+        self.routing.members()
+    }
+
+    /// Which subscription a stream belongs to.
+    #[must_use]
+    pub fn subscription(&self, id: RequestId) -> Option<SubscriptionKey> {
+        match self.owners.get(&id)?.owner {
+            Owner::Subscription(key) => Some(key),
+            Owner::Opening(_) | Owner::Batch(..) | Owner::Call(_) => None,
+        }
+    }
+
+    /// Whether a producer has batches without an outcome.
+    #[must_use]
+    pub fn is_idle(&self, producer: ProducerKey) -> bool {
+        self.producers.get(&producer).is_none_or(Producer::is_idle)
     }
 
     /// The first offset that a subscription has not been given yet.
@@ -492,8 +507,6 @@ impl Session {
                     self.subscription_closed(now, subscription, id);
                 }
             }
-            // The broker agrees to the beginning; deliveries follow.
-            Response::End(_) => {}
             Response::Refused(refusal) if refusal.class() == Class::Final => {
                 self.owners.remove(&id);
                 self.consumers.remove(&subscription);
