@@ -31,8 +31,10 @@ enum Step {
     Vote {
         candidate: u8,
     },
-    /// Everything durable is committed.
-    Commit,
+    /// Everything is committed, or everything that is durable here: a quorum may be ahead of this disk.
+    Commit {
+        ahead: bool,
+    },
     Witness,
     /// Takes a ticket and writes it.
     Write,
@@ -47,7 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1..5u8, 0..900u16).prop_map(|(count, bytes)| Step::Append { count, bytes }),
         2 => (1..9u8, 1..4u8, 0..600u16).prop_map(|(back, count, bytes)| Step::Replace { back, count, bytes }),
         1 => (1..4u8).prop_map(|candidate| Step::Vote { candidate }),
-        1 => Just(Step::Commit),
+        1 => any::<bool>().prop_map(|ahead| Step::Commit { ahead }),
         1 => Just(Step::Witness),
         3 => Just(Step::Write),
         3 => Just(Step::Sync),
@@ -102,7 +104,8 @@ impl World {
                 self.term += 1;
                 self.rig.log.set_vote(Vote { term: self.term, voted_for: u64::from(candidate) });
             }
-            Step::Commit => self.rig.log.set_commit(self.rig.log.durable()),
+            Step::Commit { ahead: true } => self.rig.log.set_commit(self.rig.log.last_index()),
+            Step::Commit { ahead: false } => self.rig.log.set_commit(self.rig.log.durable()),
             Step::Witness => self.rig.log.request_witness(),
             Step::Write => self.write()?,
             Step::Sync => self.sync()?,
@@ -145,8 +148,19 @@ impl World {
             shown.entries.truncate(usize::try_from(self.rig.log.durable()).unwrap());
         }
         self.in_flight.push(shown);
+        let before = self.images();
         let ticket = self.ticket.insert(ticket);
-        ticket.write()
+        let written = ticket.write();
+        for ((name, before), (_, after)) in before.iter().zip(self.images()) {
+            let kept = before.iter().zip(&after).all(|(before, after)| *before == 0 || before == after);
+            assert!(kept, "bytes of {name} were overwritten");
+        }
+        written
+    }
+
+    fn images(&self) -> Vec<(String, Vec<u8>)> {
+        let names = (1..100).map(rig::segment);
+        names.filter_map(|name| Some((name.clone(), self.rig.disk.image(&name)?))).collect()
     }
 
     fn sync(&mut self) -> Result<(), SyncError> {
@@ -233,6 +247,10 @@ fn strike(script: &[Step], fault: Fault, how: End) {
     let opened = open(Arc::new(disk.clone()), &rig::identity(), small()).unwrap();
     let shown = check(&opened, &allowed);
     drop(opened);
+
+    // What was shown once is durable.
+    disk.crash(4);
+    check(&open(Arc::new(disk.clone()), &rig::identity(), small()).unwrap(), std::slice::from_ref(&shown));
 
     // Life goes on, and what is now written is found by the next start.
     let mut world = World::new(disk.clone());
@@ -324,7 +342,7 @@ fn a_long_script_survives_many_power_cuts() {
                 Step::Vote { candidate: 1 },
                 Step::Write,
                 Step::Sync,
-                Step::Commit,
+                Step::Commit { ahead: round % 3 == 2 },
                 Step::Witness,
                 Step::Settle,
             ]

@@ -215,6 +215,43 @@ fn a_spare_without_a_header_is_deleted() {
 }
 
 #[test]
+fn a_spare_whose_header_was_not_synced_is_synced_before_it_is_used() {
+    for seed in 0..32 {
+        let mut rig = Rig::new();
+        rig.disk.fail_sync(3);
+        assert!(rig.make_spares().is_err(), "after the file and its name comes the header");
+        let mut rig = rig.restart().unwrap();
+        assert_eq!(rig.segments(), [segment(1)]);
+        rig.log.append(vec![entry(1, 1, "first")]).unwrap();
+        rig.write_only();
+        rig.disk.crash(seed);
+        Rig::on(rig.disk, small()).unwrap();
+    }
+}
+
+#[test]
+fn a_removal_that_was_not_synced_is_not_undone_later() {
+    for (nth, seed) in (1..4).flat_map(|nth| (0..8).map(move |seed| (nth, seed))) {
+        let mut rig = rig_with(7);
+        rig.log.append(vec![entry(8, 1, "rolls")]).unwrap();
+        rig.write_only();
+        rig.disk.flip(&segment(2), SECTOR + 64, 0);
+        rig.disk.kill();
+        rig.disk.fail_sync(nth);
+        assert!(Rig::on(rig.disk.clone(), small()).is_err());
+        rig.disk.kill();
+        let mut rig = Rig::on(rig.disk, small()).unwrap();
+        rig.log.append(vec![entry(8, 1, "rolls again")]).unwrap();
+        while let Some(ticket) = rig.log.poll_ticket() {
+            rig.log.handle_synced(ticket.run().unwrap());
+        }
+        rig.disk.crash(seed);
+        let rig = Rig::on(rig.disk, small()).unwrap();
+        assert_eq!(rig.log.last_index(), 8, "sync {nth} failed, seed {seed}");
+    }
+}
+
+#[test]
 fn spares_are_used_again_and_replaced_when_sizes_change() {
     let rig = rig_with(1);
     let settings = Settings { segment_bytes: 8192, ..small() };
