@@ -10,16 +10,18 @@
 //!    | u64       | u64     | u64    | u32        | u32 | `length` bytes |
 //! ```
 //!
-//! Little endian. A block begins on a multiple of the alignment of its segment and never leaves the segment, so that no
-//! sector holds bytes of two blocks. `flags` is the [`Reason`].
+//! Little endian. A block begins on a multiple of the alignment of its segment and never leaves the segment,
+//! so that no sector holds bytes of two blocks. `flags` is the [`Reason`].
 //!
-//! Every block says what it builds on: the entry at `first_index - 1` with its term and chain. So there is no special
-//! first block, and a block without entries is still a witness: the next block is written only after the sync of the
-//! previous one returned, hence the mere presence of a block proves all blocks before it. `durable` says the same as a
-//! number: the highest index that was synced here when the block was written; `commit` is never above it.
+//! Every block says what it builds on: the entry at `first_index - 1` with its term and chain. So there is no
+//! special first block, and a block without entries is still a witness: the next block is written only after
+//! the sync of the previous one returned, hence the mere presence of a block proves all blocks before it.
+//! `durable` says the same as a number: the highest index that was synced here when the block was written;
+//! `commit` is never above it.
 //!
-//! `crc` is the CRC32 of incarnation, segment and position (the salt), the first 60 bytes, and the entries. With the
-//! salt no block of another disk, file or place passes, and no payload that looks like a block either.
+//! `crc` is the CRC32 of incarnation, segment and position (the salt), the first 60 bytes, and the entries.
+//! With the salt no block of another disk, file or place passes, and no payload that looks like a block
+//! either.
 
 use std::fmt;
 
@@ -126,7 +128,8 @@ impl Header {
         into.put_u32_le(self.prev_chain);
     }
 
-    /// Reads a header and judges its shape alone: the checksum is not compared. `room` is what is left of the segment.
+    /// Reads a header and judges its shape alone: the checksum is not compared. `room` is what is left of the
+    /// segment.
     pub(crate) fn decode(from: &[u8; HEADER_BYTES], room: u64) -> Result<Self, Unlike> {
         let magic = u32_at(from, 0);
         if magic != MAGIC {
@@ -243,7 +246,8 @@ pub(crate) fn read(from: &[u8], salt: &Salt) -> Result<Block, Unlike> {
     read_entries(header, body)
 }
 
-/// Follows the entries of a block whose checksum is right: indexes, terms and chain must be those of one history.
+/// Follows the entries of a block whose checksum is right: indexes, terms and chain must be those of one
+/// history.
 fn read_entries(header: Header, mut body: &[u8]) -> Result<Block, Unlike> {
     let mut block = Block { header, last: header.predecessor(), rises: Vec::new() };
     for _ in 0..header.entries {

@@ -1,7 +1,8 @@
-//! The state of the machine at an index, as one sections file: the log before that index is not needed to rebuild it.
+//! The state of the machine at an index, as one sections file: the log before that index is not needed to
+//! rebuild it.
 //!
-//! The one at index 0 is the genesis: who the first members are. Every directory has it from the start. What the
-//! sections mean is the broker's business; this file only remembers after which entry they hold.
+//! The one at index 0 is the genesis: who the first members are. Every directory has it from the start. What
+//! the sections mean is the broker's business; this file only remembers after which entry they hold.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -32,9 +33,7 @@ pub struct Checkpoint {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file has no valid position, or that of another index than its name says.
-    #[error(
-        "{name} does not say after which entry it holds: restore it, or replace the broker by one with a new id"
-    )]
+    #[error("{name} does not say after which entry it holds: restore it, or give the broker a new id")]
     NoPosition {
         /// The file.
         name: String,

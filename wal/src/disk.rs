@@ -1,7 +1,7 @@
 //! What the log asks of a disk: one directory of files, and files of fixed length.
 //!
-//! Two disks exist: [`mmap`] is a directory of a real machine, [`memory`] is the one of tests and of the simulator,
-//! which crashes on demand. Everything above this file is the same for both.
+//! Two disks exist: `mmap` is a directory of a real machine, `memory` is the one of tests and of the
+//! simulator, which crashes on demand. Everything above this file is the same for both.
 
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;
@@ -19,22 +19,22 @@ pub const SMALL_FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// One directory, in the hands of one process.
 pub trait Disk: Send + Sync + Debug {
-    /// The names of all files, in ascending order, the disk's own (lock, temporary) left out. The directory is synced
-    /// first: what is listed stays, and what is not listed stays away, whatever crash follows.
+    /// The names of all files, in ascending order, the disk's own (lock, temporary) left out. The directory
+    /// is synced first: what is listed stays, and what is not listed stays away, whatever crash follows.
     ///
     /// # Errors
     /// Whatever the directory answers.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Makes a file of `bytes` zeros: written, not merely reserved; the file and the directory are synced before this
-    /// returns. A crash in the midst may leave a shorter file of zeros.
+    /// Makes a file of `bytes` zeros: written, not merely reserved; the file and the directory are synced
+    /// before this returns. A crash in the midst may leave a shorter file of zeros.
     ///
     /// # Errors
     /// `AlreadyExists`, or whatever the file system answers.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Region>>;
 
-    /// Opens an existing file. What the page cache holds of it and could be read from the disk again is dropped first,
-    /// so that recovery judges what is on the disk.
+    /// Opens an existing file. What the page cache holds of it and could be read from the disk again is
+    /// dropped first, so that recovery judges what is on the disk.
     ///
     /// # Errors
     /// `NotFound`, or whatever the file system answers.
@@ -46,8 +46,8 @@ pub trait Disk: Send + Sync + Debug {
     /// `InvalidData` above [`SMALL_FILE_BYTES_MAX`], or whatever the file system answers.
     fn read(&self, name: &str) -> io::Result<Option<Bytes>>;
 
-    /// Makes `content` the content of a file, whole or not at all: written under another name, synced, renamed, the
-    /// directory synced.
+    /// Makes `content` the content of a file, whole or not at all: written under another name, synced,
+    /// renamed, the directory synced.
     ///
     /// # Errors
     /// Whatever the file system answers. The file then holds the old or the new content.
@@ -71,23 +71,26 @@ pub trait Region: Send + Sync + Debug {
     /// Writes the chunks one after another from `position` on.
     ///
     /// # Errors
-    /// `InvalidInput` if they reach beyond the end, or whatever the file system answers. Any part may then have been
-    /// written.
+    /// `InvalidInput` if they reach beyond the end, or whatever the file system answers. Any part may then
+    /// have been written.
     fn write_at(&self, position: u64, chunks: &[Bytes]) -> io::Result<()>;
 
     /// Returns once all that was written before is on the disk.
     ///
     /// # Errors
-    /// Whatever the file system answers. The state of what was written is then unknown for ever: never try again.
+    /// Whatever the file system answers. The state of what was written is then unknown for ever: never try
+    /// again.
     fn sync(&self) -> io::Result<()>;
 
-    /// `bytes` bytes from `position` on, if the disk can do so without a copy. The range must not be written to any more.
+    /// `bytes` bytes from `position` on, if the disk can do so without a copy. The range must not be written
+    /// to any more.
     ///
     /// # Errors
     /// `InvalidInput` if the range reaches beyond the end, or whatever the file system answers.
     fn read(&self, position: u64, bytes: usize) -> io::Result<Bytes>;
 
-    /// Fills `into` from `position` on by a read, which answers a bad sector with an error and not with a signal.
+    /// Fills `into` from `position` on by a read, which answers a bad sector with an error and not with a
+    /// signal.
     ///
     /// # Errors
     /// `InvalidInput` if the range reaches beyond the end, or whatever the file system answers.

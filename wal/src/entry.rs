@@ -6,13 +6,13 @@
 //!   | u32    | u8   | u8    | u16    | u64       | u64      | u32     | `length` bytes
 //! ```
 //!
-//! Little endian. `flags` and `zero` are 0 in this format; an entry in which they are not is damaged or of a later
-//! format, and is not served.
+//! Little endian. `flags` and `zero` are 0 in this format; an entry in which they are not is damaged or of a
+//! later format, and is not served.
 //!
 //! `chain` ties every entry to all before it: `chain(i) = CRC32(chain(i-1), index, term, kind, data)`, and
-//! `chain(0) = CRC32(cluster id)`. Two brokers with the same chain at an index hold the same log up to it. An entry
-//! that is whole in itself but at the wrong place (a stale or misdirected write) breaks the chain, which a checksum
-//! of the entry alone would not notice.
+//! `chain(0) = CRC32(cluster id)`. Two brokers with the same chain at an index hold the same log up to it. An
+//! entry that is whole in itself but at the wrong place (a stale or misdirected write) breaks the chain,
+//! which a checksum of the entry alone would not notice.
 
 use bytes::{BufMut, Bytes};
 
@@ -149,8 +149,8 @@ impl Header {
         into.put_u32_le(self.chain);
     }
 
-    /// Reads a header. `None` if no entry of this format begins like that; the length is still to be compared with
-    /// the room there is.
+    /// Reads a header. `None` if no entry of this format begins like that; the length is still to be compared
+    /// with the room there is.
     pub(crate) fn decode(from: &[u8]) -> Option<Self> {
         let from: &[u8; ENTRY_HEADER_BYTES] = from.first_chunk()?;
         if from[5..8] != [0; 3] {

@@ -1,8 +1,9 @@
 //! One extent: a stretch of the log that lies in one segment and is visible, and how an entry in it is found.
 //!
-//! There is no index of entries. A mark is kept for a block at most every 16 KiB of log; from the nearest mark the
-//! headers of blocks and entries are followed to the entry that is wanted. Readers mostly go forward, so the places where
-//! the last few readers stopped are remembered, and a reader that goes on finds its entry at once.
+//! There is no index of entries. A mark is kept for a block at most every 16 KiB of log; from the nearest
+//! mark the headers of blocks and entries are followed to the entry that is wanted. Readers mostly go
+//! forward, so the places where the last few readers stopped are remembered, and a reader that goes on finds
+//! its entry at once.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ const PLACES_MAX: usize = 8;
 /// A stretch of the log in one segment.
 ///
 /// Invariants:
-/// - the entries `first..=last` lie in it, in blocks one after another, each beginning where the one before ended;
+/// - the entries `first..=last` lie in it, in blocks one after another, each beginning where the one before
+///   ended;
 /// - the first mark is the block that holds `first`, and marks rise in index and in position;
 /// - none of its bytes is ever written again.
 #[derive(Debug)]

@@ -1,20 +1,22 @@
-//! The fold: from the blocks of all segments, in the order of their ids, to the visible log and a verdict. Pure.
+//! The fold: from the blocks of all segments, in the order of their ids, to the visible log and a verdict.
+//! Pure.
 //!
-//! | what follows the last good block of a segment          | and then                                    | verdict          |
-//! |---|---|---|
-//! | zeros                                                  | nothing                                     | go on there      |
-//! | zeros                                                  | a segment that rolls from that very block   | go on with it    |
-//! | anything                                               | a cut at or below the index expected here   | hidden           |
-//! | other bytes                                            | nothing good, here or in later segments     | torn: cut it     |
-//! | other bytes, or zeros                                  | a good block, here or in a later segment    | **damaged**      |
+//! | after the last good block | and then                                            | verdict        |
+//! |---------------------------|-----------------------------------------------------|----------------|
+//! | zeros                     | nothing                                             | go on there    |
+//! | zeros                     | a segment that rolls from that very block           | go on with it  |
+//! | anything                  | a segment that cuts at or below the index due here  | hidden         |
+//! | other bytes               | nothing good, here or in later segments             | torn: cut it   |
+//! | other bytes or zeros      | a good block, here or in a later segment            | **damaged**    |
 //!
-//! The last line needs no guess. A block is written when the sync of the one before has returned, so a good block that is
-//! later (further on in the segment, or in a segment with a higher id) proves that whatever stood here was durable. The
-//! one exception is a tail that recovery itself found torn: the block after that is a cut, which says so.
+//! The last line needs no guess. A block is written when the sync of the one before has returned, so a good
+//! block that is later (further on in the segment, or in a segment with a higher id) proves that whatever
+//! stood here was durable. The one exception is a tail that recovery itself found torn: the block after that
+//! is a cut, which says so.
 //!
-//! What a cut hides is never judged. So a fault is only remembered when it is met, and judged at the end. A cut counts if
-//! it begins at or below the index that is expected at the fault and builds on an entry that is visible here, term and
-//! chain: then what lies in between is not part of its history.
+//! What a cut hides is never judged. So a fault is only remembered when it is met, and judged at the end. A
+//! cut counts if it begins at or below the index that is expected at the fault and builds on an entry that is
+//! visible here, term and chain: then what lies in between is not part of its history.
 
 use std::sync::Arc;
 
@@ -112,7 +114,8 @@ impl Fold {
         Ok(())
     }
 
-    /// A segment whose header is not readable, but which holds bytes: a header is synced before its first use.
+    /// A segment whose header is not readable, but which holds bytes: a header is synced before its first
+    /// use.
     pub(crate) fn add_unreadable(&mut self, damage: Damage) {
         self.note(Fault { damage, proven: true });
     }

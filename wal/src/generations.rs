@@ -1,8 +1,8 @@
 //! Generations: "everything up to now is durable", for a caller who stages entries and votes in any order.
 //!
-//! Raft hands out its work in numbered portions and wants to hear of a portion only when all of it and of the ones before
-//! is on disk. A portion may hold entries, a vote, both or nothing; a later one may cut entries of an earlier one that
-//! were never written. A generation is the number of such a moment.
+//! Raft hands out its work in numbered portions and wants to hear of a portion only when all of it and of the
+//! ones before is on disk. A portion may hold entries, a vote, both or nothing; a later one may cut entries
+//! of an earlier one that were never written. A generation is the number of such a moment.
 
 use std::collections::VecDeque;
 
@@ -13,8 +13,8 @@ use crate::Index;
 /// Invariants:
 /// - `durable <= current`, and neither falls;
 /// - what is awaited is in ascending order of generation, each above `durable`;
-/// - entries that were cut before they were durable count as durable when the entries that replaced them are: an
-///   acknowledgement of them must not leave before that.
+/// - entries that were cut before they were durable count as durable when the entries that replaced them are:
+///   an acknowledgement of them must not leave before that.
 #[derive(Debug, Default)]
 pub(crate) struct Generations {
     current: u64,

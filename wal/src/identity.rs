@@ -1,7 +1,8 @@
-//! Who this broker is: written once by whoever makes the data directory, never by the broker that serves from it.
+//! Who this broker is: written once by whoever makes the data directory, never by the broker that serves from
+//! it.
 //!
-//! `serve` refuses a directory without it. The incarnation is drawn at the first serve and synced before the first word
-//! to a peer; peers pin it, so that a wiped or copied disk is told from the broker they knew.
+//! `serve` refuses a directory without it. The incarnation is drawn at the first serve and synced before the
+//! first word to a peer; peers pin it, so that a wiped or copied disk is told from the broker they knew.
 
 use bytes::Bytes;
 
@@ -40,9 +41,7 @@ pub enum IdentityError {
     #[error("this data directory was never initialised: make one with `sequor certs init`")]
     NotInitialised,
     /// A section is missing or has the wrong length.
-    #[error(
-        "the file {NAME} has no valid section for the {field}: restore it, or replace the broker by one with a new id"
-    )]
+    #[error("the file {NAME} has no valid section for the {field}: restore it, or give the broker a new id")]
     Incomplete {
         /// What is missing.
         field: &'static str,

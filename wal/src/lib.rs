@@ -12,24 +12,25 @@
 //! ```
 //!
 //! The life of an entry: [`Log::append`] puts it into the tail in memory; [`Log::poll_ticket`] wraps all that
-//! gathered there into one block and hands it out as a [`Ticket`]; some thread runs the ticket (one positioned
-//! write, one `fdatasync`); [`Log::handle_synced`] raises the durable watermark, the entry leaves the tail, and is
-//! from then on read through the map of its segment without a copy. The log itself never writes, never waits and
-//! never asks a clock: the same code runs in a broker and, over [`disk::memory`], in a simulator.
+//! gathered there into one block and hands it out as a [`Ticket`]; some thread runs the ticket (one
+//! positioned write, one `fdatasync`); [`Log::handle_synced`] raises the durable watermark, the entry leaves
+//! the tail, and is from then on read through the map of its segment without a copy. The log itself never
+//! writes, never waits and never asks a clock: the same code runs in a broker and, over a disk in memory, in
+//! a simulator.
 //!
 //! # What is trusted
 //!
-//! - A sector of 512 bytes (or of the configured alignment) is written whole or not at all. Sectors of one write
-//!   reach the disk in any order, in any subset, until `fdatasync` returns; then all of them have.
-//! - A segment is filled with zeros and synced before its first use, so that a sync commits data and nothing else,
-//!   and so that what was never written reads as zeros.
-//! - Nothing is trusted to stay as it was written: every byte that is read is covered by a checksum. Damage below
-//!   the durable watermark is reported with file, offset, expected and found. It is never cut away.
+//! - A sector of 512 bytes (or of the configured alignment) is written whole or not at all. Sectors of one
+//!   write reach the disk in any order, in any subset, until `fdatasync` returns; then all of them have.
+//! - A segment is filled with zeros and synced before its first use, so that a sync commits data and nothing
+//!   else, and so that what was never written reads as zeros.
+//! - Nothing is trusted to stay as it was written: every byte that is read is covered by a checksum. Damage
+//!   below the durable watermark is reported with file, offset, expected and found. It is never cut away.
 //!
 //! # What is not done
 //!
-//! No error of a write or a sync is retried here: the caller stops. Space is never taken back in this version:
-//! segments are neither punched nor deleted, and the log begins at index 1.
+//! No error of a write or a sync is retried here: the caller stops. Space is never taken back in this
+//! version: segments are neither punched nor deleted, and the log begins at index 1.
 
 mod block;
 mod checkpoint;
@@ -43,6 +44,8 @@ mod log;
 mod recovery;
 pub mod sections;
 mod segment;
+mod settings;
+mod spares;
 mod tail;
 mod terms;
 mod ticket;
@@ -54,9 +57,10 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use disk::{Disk, Region};
 pub use entry::{ENTRY_HEADER_BYTES, Entry, Index, Kind, Position, Term, chain, chain_start};
 pub use identity::{Identity, IdentityError};
-pub use log::{Counters, Log, ReadError, Settings};
+pub use log::{Counters, Log, ReadError};
 pub use recovery::{OpenError, Opened, open};
 pub use sections::Section;
+pub use settings::Settings;
 pub use ticket::{Done, Spare, SpareOrder, SyncError, Ticket};
 pub use vote::{Vote, VoteState};
 

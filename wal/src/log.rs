@@ -6,15 +6,14 @@
 //!   |        extents           |               tail               |
 //! ```
 //!
-//! Three watermarks. Above `durable` entries are in the tail in memory, at or below it they are read from disk. `written`
-//! is the end of the block that is in flight, if one is; the next block begins there.
+//! Three watermarks. Above `durable` entries are in the tail in memory, at or below it they are read from
+//! disk. `written` is the end of the block that is in flight, if one is; the next block begins there.
 //!
-//! Nothing is ever overwritten. When raft replaces a suffix of which something was written, the next block opens a new
-//! segment with the reason *cut*, which hides that suffix; replaced entries that were never written just leave the tail.
-//! The suffix is hidden only when that block is durable: after a crash before it, the old entries are there again, which
-//! is what a broker that never heard of the new ones would show.
+//! Nothing is ever overwritten. When raft replaces a suffix of which something was written, the next block
+//! opens a new segment with the reason *cut*, which hides that suffix; replaced entries that were never
+//! written just leave the tail. The suffix is hidden only when that block is durable: after a crash before
+//! it, the old entries are there again, which is what a broker that never heard of the new ones would show.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -22,58 +21,12 @@ use crate::block::{self, HEADER_BYTES as BLOCK_HEADER_BYTES, Reason, Salt};
 use crate::extent::{BlockPlace, Extents};
 use crate::generations::Generations;
 use crate::segment;
+use crate::spares::Spares;
 use crate::tail::Tail;
 use crate::terms::Terms;
 use crate::ticket::BlockWrite;
-use crate::vote::{VoteFile, VoteWrite};
-use crate::{
-    Damage, Disk, Done, ENTRY_HEADER_BYTES, Entry, Index, Position, Region, Spare, SpareOrder, Term, Ticket,
-    Vote,
-};
-
-/// Sizes of a log. They may change from one start to the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Length of a segment file. Bytes, a multiple of the alignment, at most 1 GiB.
-    pub segment_bytes: u64,
-    /// Largest block, unless a single entry is larger. Bytes.
-    pub block_bytes_max: usize,
-    /// Blocks begin on a multiple of this: the physical sector, at least 512. Bytes, a power of two.
-    pub alignment: u32,
-    /// Zero-filled segments to keep ready. Count, at least 1.
-    pub spares: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { segment_bytes: 64 << 20, block_bytes_max: 4 << 20, alignment: 512, spares: 2 }
-    }
-}
-
-impl Settings {
-    /// Most data that one entry may have: with it, a block still fits into a segment of its own. Bytes.
-    #[must_use]
-    pub fn entry_data_bytes_max(&self) -> usize {
-        let room = self.segment_bytes.saturating_sub(u64::from(self.alignment));
-        usize::try_from(room).unwrap_or(usize::MAX).saturating_sub(BLOCK_HEADER_BYTES + ENTRY_HEADER_BYTES)
-    }
-
-    /// What is impossible about them, if anything is.
-    pub(crate) fn contradiction(&self) -> Option<String> {
-        let Self { segment_bytes, block_bytes_max, alignment, spares } = self;
-        if !segment::is_alignment(*alignment) {
-            return Some(format!("an alignment of {alignment} is not a power of two from 512 to 65536"));
-        }
-        if !segment_bytes.is_multiple_of(u64::from(*alignment)) || *segment_bytes > segment::SEGMENT_BYTES_MAX
-        {
-            return Some(format!("segments of {segment_bytes} bytes are not aligned or larger than 1 GiB"));
-        }
-        if self.entry_data_bytes_max() == 0 || *block_bytes_max == 0 || *spares == 0 {
-            return Some("segments, blocks and spares must have room for an entry".into());
-        }
-        None
-    }
-}
+use crate::vote::Votes;
+use crate::{Damage, Done, Entry, Index, Position, Region, Settings, Spare, SpareOrder, Term, Ticket, Vote};
 
 /// Why an entry could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -125,9 +78,7 @@ pub struct Counters {
 /// - no byte of a segment is written twice.
 #[derive(Debug)]
 pub struct Log {
-    disk: Arc<dyn Disk>,
     settings: Settings,
-    cluster: [u8; 16],
     incarnation: [u8; 16],
     start: Position,
     terms: Terms,
@@ -136,14 +87,13 @@ pub struct Log {
     written: Index,
     commit: Index,
     active: Option<Active>,
-    /// Something that is not in the log lies after `written` in the active segment: the next block must hide it.
+    /// Something that is not in the log lies after `written` in the active segment: the next block must hide
+    /// it.
     cut_pending: bool,
     /// The last block holds entries, and no later block shows that it was synced.
     unproven: bool,
     witness_wanted: bool,
-    spares: VecDeque<Spare>,
-    spare_ordered: Option<u64>,
-    next_segment: u64,
+    spares: Spares,
     votes: Votes,
     generations: Generations,
     outstanding: Option<Outstanding>,
@@ -160,22 +110,11 @@ pub(crate) struct Active {
     pub(crate) position: u64,
 }
 
-/// The vote, staged and durable. Votes are numbered from 1 since the log was opened.
-#[derive(Debug)]
-struct Votes {
-    /// `None` if it was damaged: this broker never votes again.
-    file: Option<VoteFile>,
-    latest: Vote,
-    set: u64,
-    written: u64,
-    durable: u64,
-}
-
 /// The ticket that is out.
 #[derive(Debug)]
 struct Outstanding {
     number: u64,
-    vote: Option<u64>,
+    has_vote: bool,
     block: Option<InFlight>,
 }
 
@@ -197,27 +136,17 @@ pub(crate) struct Found {
     pub(crate) active: Option<Active>,
     pub(crate) cut_pending: bool,
     pub(crate) unproven: bool,
-    pub(crate) spares: VecDeque<Spare>,
-    pub(crate) next_segment: u64,
-    pub(crate) vote: Option<(VoteFile, Vote)>,
+    pub(crate) spares: Spares,
+    pub(crate) votes: Votes,
 }
 
 impl Log {
     /// The log that recovery found. All of it is durable.
-    pub(crate) fn new(
-        disk: Arc<dyn Disk>,
-        settings: Settings,
-        (cluster, incarnation): ([u8; 16], [u8; 16]),
-        found: Found,
-    ) -> Self {
+    pub(crate) fn new(settings: Settings, incarnation: [u8; 16], found: Found) -> Self {
         assert_eq!(found.extents.last(), found.last.index, "the visible blocks end with the last entry");
         assert!(found.commit <= found.last.index, "what was committed was durable");
-        let latest = found.vote.as_ref().map_or(Vote::default(), |(_, vote)| *vote);
-        let file = found.vote.map(|(file, _)| file);
         Self {
-            disk,
             settings,
-            cluster,
             incarnation,
             start: found.start,
             terms: found.terms,
@@ -230,9 +159,7 @@ impl Log {
             unproven: found.unproven,
             witness_wanted: false,
             spares: found.spares,
-            spare_ordered: None,
-            next_segment: found.next_segment,
-            votes: Votes { file, latest, set: 0, written: 0, durable: 0 },
+            votes: found.votes,
             generations: Generations::default(),
             outstanding: None,
             tickets: 0,
@@ -314,8 +241,8 @@ impl Log {
         }
     }
 
-    /// The entries from `from` up to but not with `to`, as many as fit into `bytes_max` (headers counted), at least one.
-    /// None if `from == to`.
+    /// The entries from `from` up to but not with `to`, as many as fit into `bytes_max` (headers counted), at
+    /// least one. None if `from == to`.
     ///
     /// # Errors
     /// One is not in the log, damaged, or could not be read.
@@ -400,25 +327,19 @@ impl Log {
     /// # Panics
     /// If the term falls, if a vote is changed within its term, or if the vote file was damaged.
     pub fn set_vote(&mut self, vote: Vote) {
-        let votes = &mut self.votes;
-        if vote == votes.latest {
-            return;
+        if let Some(number) = self.votes.set(vote) {
+            self.generations.vote(number);
         }
-        assert!(votes.file.is_some(), "a broker whose vote file is damaged must not vote");
-        let is_first_of_term = vote.term == votes.latest.term && votes.latest.voted_for == 0;
-        assert!(vote.term > votes.latest.term || is_first_of_term, "{vote:?} contradicts {:?}", votes.latest);
-        votes.latest = vote;
-        votes.set += 1;
-        self.generations.vote(votes.set);
     }
 
     /// The vote last set, durable or not. Nothing at all if the vote file was damaged.
     #[must_use]
     pub fn vote(&self) -> Vote {
-        self.votes.latest
+        self.votes.latest()
     }
 
-    /// Raises the commit index that later blocks carry as min(commit, durable). Never falls, never needs a sync.
+    /// Raises the commit index that later blocks carry as min(commit, durable). Never falls, never needs a
+    /// sync.
     ///
     /// # Panics
     /// Above the last index.
@@ -427,8 +348,8 @@ impl Log {
         self.commit = self.commit.max(commit);
     }
 
-    /// Asks for an empty block once nothing else is staged, if the last durable block is not yet proven by a later one.
-    /// With it, rot in that block cannot be mistaken for a write that was torn by a crash.
+    /// Asks for an empty block once nothing else is staged, if the last durable block is not yet proven by a
+    /// later one. With it, rot in that block cannot be mistaken for a write that was torn by a crash.
     pub fn request_witness(&mut self) {
         self.witness_wanted = true;
     }
@@ -445,21 +366,21 @@ impl Log {
         self.generations.durable()
     }
 
-    /// The next ticket, if there is anything to write: at most one is out at a time. Entries that need a new segment wait
-    /// for a spare, votes do not.
+    /// The next ticket, if there is anything to write: at most one is out at a time. Entries that need a new
+    /// segment wait for a spare, votes do not.
     pub fn poll_ticket(&mut self) -> Option<Ticket> {
         if self.outstanding.is_some() {
             return None;
         }
         let block = self.next_block();
-        let vote = self.next_vote();
+        let vote = self.votes.write();
         if block.is_none() && vote.is_none() {
             return None;
         }
         self.tickets += 1;
         self.outstanding = Some(Outstanding {
             number: self.tickets,
-            vote: vote.is_some().then_some(self.votes.written),
+            has_vote: vote.is_some(),
             block: block.as_ref().map(|write| InFlight {
                 place: BlockPlace {
                     region: Arc::clone(&write.region),
@@ -474,15 +395,6 @@ impl Log {
             }),
         });
         Some(Ticket { number: self.tickets, vote, block })
-    }
-
-    fn next_vote(&mut self) -> Option<VoteWrite> {
-        let votes = &mut self.votes;
-        if votes.written == votes.set {
-            return None;
-        }
-        votes.written = votes.set;
-        votes.file.as_mut().map(|file| file.update(votes.latest))
     }
 
     /// The next block, in its place: all that is staged, as far as it fits.
@@ -532,7 +444,8 @@ impl Log {
         Some(BlockWrite { region: Arc::clone(&active.region), salt, alignment, header, entries })
     }
 
-    /// Sees to it that `bytes` fit into the active segment, with a spare if need be. `None` if there is none yet.
+    /// Sees to it that `bytes` fit into the active segment, with a spare if need be. `None` if there is none
+    /// yet.
     fn make_room(&mut self, bytes: usize) -> Option<Reason> {
         let reason = match &self.active {
             _ if self.cut_pending => Reason::Cut,
@@ -540,7 +453,7 @@ impl Log {
             Some(active) if active.header.bytes - active.position < bytes as u64 => Reason::Roll,
             Some(_) => return Some(Reason::Follows),
         };
-        let Spare { region, header } = self.spares.pop_front()?;
+        let Spare { region, header } = self.spares.take()?;
         let position = header.first_position();
         self.active = Some(Active { region, header, position });
         self.cut_pending = false;
@@ -555,8 +468,8 @@ impl Log {
     pub fn handle_synced(&mut self, done: Done) {
         let outstanding = self.outstanding.take().expect("a ticket is out");
         assert_eq!(outstanding.number, done.number(), "tickets are taken back in order");
-        if let Some(vote) = outstanding.vote {
-            self.votes.durable = vote;
+        if outstanding.has_vote {
+            self.votes.synced();
             self.counters.vote_syncs += 1;
         }
         if let Some(InFlight { place, padded_bytes, is_witness }) = outstanding.block {
@@ -570,25 +483,13 @@ impl Log {
                 self.extents.push(place);
             }
         }
-        self.generations.synced(self.durable(), self.votes.durable);
+        self.generations.synced(self.durable(), self.votes.durable());
     }
 
-    /// A segment to be made ahead, while fewer than [`Settings::spares`] are ready. One order is out at a time, so that
-    /// segments are used in the order of their ids.
+    /// A segment to be made ahead, while fewer than [`Settings::spares`] are ready. One order is out at a
+    /// time, so that segments are used in the order of their ids.
     pub fn poll_spare(&mut self) -> Option<SpareOrder> {
-        if self.spare_ordered.is_some() || self.spares.len() >= self.settings.spares {
-            return None;
-        }
-        let header = segment::Header {
-            alignment: self.settings.alignment,
-            segment: self.next_segment,
-            bytes: self.settings.segment_bytes,
-            cluster: self.cluster,
-            incarnation: self.incarnation,
-        };
-        self.spare_ordered = Some(self.next_segment);
-        self.next_segment += 1;
-        Some(SpareOrder { disk: Arc::clone(&self.disk), header })
+        self.spares.order(&self.settings)
     }
 
     /// Takes a segment that was made.
@@ -596,12 +497,7 @@ impl Log {
     /// # Panics
     /// If it is not the one ordered.
     pub fn handle_spare(&mut self, spare: Spare) {
-        assert_eq!(
-            self.spare_ordered.take(),
-            Some(spare.header.segment),
-            "a spare is taken when it was ordered"
-        );
-        self.spares.push_back(spare);
+        self.spares.add(spare);
     }
 
     /// Bytes of the entries held in memory because they are not yet durable.

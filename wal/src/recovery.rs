@@ -2,13 +2,16 @@
 //!
 //! 1. Every segment is read whole, past the page cache, in ascending order of ids; its blocks are found
 //!    (`segment.rs`) and folded into the visible log (`fold.rs`).
-//! 2. The verdict: all is well, or the tail is torn and will be cut, or something that was durable is damaged. In the last
-//!    case nothing is changed and the log is not opened.
-//! 3. Leftovers are removed: spares that a crash left unfinished, segments that hold nothing but a torn first block.
-//! 4. After a kill, what was just read may be in the page cache alone. So the segment of the last block is synced, and the
-//!    vote is written anew and synced. Only then is anything shown to the caller, who takes all of it for durable.
+//! 2. The verdict: all is well, or the tail is torn and will be cut, or something that was durable is
+//!    damaged. In the last case nothing is changed and the log is not opened.
+//! 3. Leftovers are removed: spares that a crash left unfinished, segments that hold nothing but a torn first
+//!    block.
+//! 4. After a kill, what was just read may be in the page cache alone. So the segment of the last block is
+//!    synced, and the vote is written anew and synced. Only then is anything shown to the caller, who takes
+//!    all of it for durable.
 //!
-//! A torn tail is not erased. The next block goes to a new segment and hides it; until then every start finds it again.
+//! A torn tail is not erased. The next block goes to a new segment and hides it; until then every start finds
+//! it again.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,7 +21,8 @@ use crate::block::Unlike;
 use crate::fold::Fold;
 use crate::log::{Found, ReadError};
 use crate::segment::{self, Found as HeaderFound, Header};
-use crate::vote::{self, VoteFile};
+use crate::spares::Spares;
+use crate::vote::{self, VoteFile, Votes};
 use crate::{Damage, Disk, Identity, Index, Log, Position, Settings, Spare, SyncError, Vote, VoteState};
 
 /// A log that was opened.
@@ -90,8 +94,8 @@ pub enum OpenError {
 /// Opens the log of a data directory. Reads every segment once; returns when all that it shows is durable.
 ///
 /// # Errors
-/// Damage, files of another broker, or an error of the disk. See [`OpenError`]. Unless the error is of a write or a sync,
-/// nothing was changed.
+/// Damage, files of another broker, or an error of the disk. See [`OpenError`]. Unless the error is of a
+/// write or a sync, nothing was changed.
 pub fn open(disk: Arc<dyn Disk>, identity: &Identity, settings: Settings) -> Result<Opened, OpenError> {
     let incarnation = identity.incarnation.ok_or(OpenError::NoIncarnation { broker: identity.broker })?;
     if let Some(why) = settings.contradiction() {
@@ -132,11 +136,10 @@ pub fn open(disk: Arc<dyn Disk>, identity: &Identity, settings: Settings) -> Res
         active: fold.active,
         cut_pending: verdict.cut_pending,
         unproven: fold.unproven,
-        spares,
-        next_segment,
-        vote,
+        spares: Spares::new(disk, (identity.cluster, incarnation), spares, next_segment),
+        votes: Votes::new(vote),
     };
-    let log = Log::new(disk, settings, (identity.cluster, incarnation), found);
+    let log = Log::new(settings, incarnation, found);
     Ok(Opened { log, vote: state, commit })
 }
 
@@ -213,8 +216,8 @@ impl Survey {
         Ok(survey)
     }
 
-    /// The blank segments that can be used, and the ids of those that cannot: of other sizes than are wanted now, or older
-    /// than a segment that is in use.
+    /// The blank segments that can be used, and the ids of those that cannot: of other sizes than are wanted
+    /// now, or older than a segment that is in use.
     fn sort_spares(&self, settings: &Settings) -> (VecDeque<Spare>, Vec<u64>) {
         let in_use = self.fold.active.as_ref().map_or(0, |active| active.header.segment);
         let mut usable = VecDeque::new();

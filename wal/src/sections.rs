@@ -1,17 +1,18 @@
-//! A small file of numbered sections, replaced as a whole: identity, checkpoints, and whatever a broker pins down.
+//! A small file of numbered sections, replaced as a whole: identity, checkpoints, and whatever a broker pins
+//! down.
 //!
 //! ```text
 //!   0       4        6      8       12       16
 //!   | magic | format | zero | count | length | section … section | crc |
-//!   | u32   | u16    | u16  | u32   | u32    |                   | u32 |      `length`: bytes of all sections
+//!   | u32   | u16    | u16  | u32   | u32    |                   | u32 |   `length`: bytes of all sections
 //!
 //!   section
 //!   | id  | bytes | crc | content … |
 //!   | u32 | u32   | u32 |                                                     `crc` of the content
 //! ```
 //!
-//! Little endian. The last field is the CRC32 of everything before it; the one of a section says which section it is
-//! that rotted. Sections keep their order; an id may stand there once only.
+//! Little endian. The last field is the CRC32 of everything before it; the one of a section says which
+//! section it is that rotted. Sections keep their order; an id may stand there once only.
 
 use std::io;
 

@@ -1,16 +1,18 @@
-//! One segment: a file of fixed length, filled with zeros and synced ahead of its use, then filled with blocks.
+//! One segment: a file of fixed length, filled with zeros and synced ahead of its use, then filled with
+//! blocks.
 //!
 //! ```text
 //!    0       4        6      8           12     16        24      32        48            64    68
 //!    | magic | format | zero | alignment | zero | segment | bytes | cluster | incarnation | crc | zeros …
 //!    | u32   | u16    | u16  | u32       | u32  | u64     | u64   | 16      | 16          | u32 |
 //!
-//!    | header | block | block | … | zeros                                    each on a multiple of the alignment
+//!    | header | block | block | … | zeros                          each on a multiple of the alignment
 //! ```
 //!
-//! Little endian; `crc` is the CRC32 of the 64 bytes before it. The header says whose file it is and nothing of its place
-//! in the log: that is known only when the first block is written, and that block says it. A segment without a block is
-//! a spare. Ids rise in the order of use, so a block in a segment is younger than all blocks in segments with lower ids.
+//! Little endian; `crc` is the CRC32 of the 64 bytes before it. The header says whose file it is and nothing
+//! of its place in the log: that is known only when the first block is written, and that block says it. A
+//! segment without a block is a spare. Ids rise in the order of use, so a block in a segment is younger than
+//! all blocks in segments with lower ids.
 
 use std::io;
 
@@ -162,8 +164,8 @@ pub(crate) fn read_whole(region: &dyn Region, buffer: &mut Vec<u8>) -> io::Resul
     region.scan(0, buffer)
 }
 
-/// Finds the blocks of a segment whose whole bytes are `bytes`. Past a fault it goes on from sector to sector, to
-/// learn whether any good block follows.
+/// Finds the blocks of a segment whose whole bytes are `bytes`. Past a fault it goes on from sector to
+/// sector, to learn whether any good block follows.
 pub(crate) fn scan(header: &Header, bytes: &[u8]) -> Scan {
     let mut scan =
         Scan { segment: header.segment, blocks: Vec::new(), end: header.first_position(), fault: None };

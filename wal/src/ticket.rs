@@ -1,8 +1,8 @@
 //! Tickets: input and output as values.
 //!
-//! The log decides what to write and where; a ticket is that decision. It owns all it needs, so that any thread can run
-//! it, or nobody: a test reads it, a simulator runs it half and pulls the plug. The log hands out one at a time, and knows
-//! what became durable when it gets the [`Done`] back.
+//! The log decides what to write and where; a ticket is that decision. It owns all it needs, so that any
+//! thread can run it, or nobody: a test reads it, a simulator runs it half and pulls the plug. The log hands
+//! out one at a time, and knows what became durable when it gets the [`Done`] back.
 
 use std::io;
 use std::sync::Arc;
@@ -83,8 +83,8 @@ impl Ticket {
         self.sync()
     }
 
-    /// Writes everything. A vote that comes with a block is also synced here, before the block is written: no crash may
-    /// leave entries of a term that the vote file does not know.
+    /// Writes everything. A vote that comes with a block is also synced here, before the block is written: no
+    /// crash may leave entries of a term that the vote file does not know.
     ///
     /// # Errors
     /// The first error of the disk.

@@ -1,31 +1,33 @@
 //! The vote file: the two numbers that a broker must never forget.
 //!
 //! ```text
-//!   page 0        page 1        page 2        page 3            4 KiB each, the vote in the first sector, then zeros
+//!   page 0        page 1        page 2        page 3       4 KiB each: one sector, then zeros
 //!   | copy a of   | copy a of   | copy b of   | copy b of   |
 //!   | even        | odd         | even        | odd         |   generations
 //!
 //!   0       4        8            16     24          32    36
-//!   | magic | format | generation | term | voted_for | crc |    `crc` of incarnation, page number, and the 32 bytes before
-//!   | u32   | u32    | u64        | u64  | u64       | u32 |
+//!   | magic | format | generation | term | voted_for | crc |
+//!   | u32   | u32    | u64        | u64  | u64       | u32 |    of incarnation, page number (u64), 32 bytes before
 //! ```
 //!
-//! An update writes both copies of the older generation, then syncs once; only then may an answer leave. Whatever a crash
-//! does to the update, the newer generation is untouched. The file is made whole, with generations 0 and 1, so that no
-//! page is ever legitimately empty.
+//! An update writes both copies of the older generation, then syncs once; only then may an answer leave.
+//! Whatever a crash does to the update, the newer generation is untouched. The file is made whole, with
+//! generations 0 and 1, so that no page is ever legitimately empty.
 //!
 //! # What the pages prove
 //!
-//! The highest generation with one good copy is the vote, unless *both* copies of the other generation are bad. A sector
-//! is written whole or not at all, so an update that was torn by a crash leaves each copy old or new, never bad: two bad
-//! copies are rot. They may have been the older generation, which nobody needs, but also a newer one that was synced and
-//! answered; nothing tells which, and no witness elsewhere could (a witness can show that a vote was answered, never that
-//! it was not). A broker that forgot a vote could elect two leaders of one term, so the state is [`VoteState::Damaged`]
-//! and the broker does not vote. That a power cut damages the two sectors of one update, in two pages, at once, is
-//! outside of what we trust the disk for; it leads to the same refusal, which is safe.
+//! The highest generation with one good copy is the vote, unless *both* copies of the other generation are
+//! bad. A sector is written whole or not at all, so an update that was torn by a crash leaves each copy old
+//! or new, never bad: two bad copies are rot. They may have been the older generation, which nobody needs,
+//! but also a newer one that was synced and answered; nothing tells which, and no witness elsewhere could (a
+//! witness can show that a vote was answered, never that it was not). A broker that forgot a vote could elect
+//! two leaders of one term, so the state is [`VoteState::Damaged`] and the broker does not vote. That a power
+//! cut damages the two sectors of one update, in two pages, at once, is outside of what we trust the disk
+//! for; it leads to the same refusal, which is safe.
 //!
-//! A vote read after a kill may be in the page cache alone. So recovery writes what it found as the next two generations,
-//! both copies of each, and syncs before it shows it to anyone; that also heals a single bad copy.
+//! A vote read after a kill may be in the page cache alone. So recovery writes what it found as the next two
+//! generations, both copies of each, and syncs before it shows it to anyone; that also heals a single bad
+//! copy.
 
 use std::io;
 use std::sync::Arc;
@@ -72,6 +74,21 @@ pub(crate) struct VoteFile {
     generation: u64,
 }
 
+/// The vote that was set, and how far it is durable. Votes are numbered from 1 since the log was opened.
+///
+/// Invariants:
+/// - the term never falls, and within a term a vote once given is not changed;
+/// - `durable <= written <= set`.
+#[derive(Debug)]
+pub(crate) struct Votes {
+    /// `None` if it was damaged: this broker never votes again.
+    file: Option<VoteFile>,
+    latest: Vote,
+    set: u64,
+    written: u64,
+    durable: u64,
+}
+
 /// One update of the vote file.
 #[derive(Debug)]
 pub(crate) struct VoteWrite {
@@ -116,6 +133,51 @@ impl VoteFile {
         let copy =
             |page| ((page * PAGE_BYTES) as u64, encode(vote, self.generation, page, &self.incarnation));
         VoteWrite { region: Arc::clone(&self.region), copies: pages_of(self.generation).map(copy) }
+    }
+}
+
+impl Votes {
+    /// What recovery found; nothing if the file is damaged.
+    pub(crate) fn new(found: Option<(VoteFile, Vote)>) -> Self {
+        let latest = found.as_ref().map_or(Vote::default(), |(_, vote)| *vote);
+        Self { file: found.map(|(file, _)| file), latest, set: 0, written: 0, durable: 0 }
+    }
+
+    pub(crate) fn latest(&self) -> Vote {
+        self.latest
+    }
+
+    /// Number of the last vote whose sync returned.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// Takes a vote and gives it a number, unless it is the same as before.
+    pub(crate) fn set(&mut self, vote: Vote) -> Option<u64> {
+        if vote == self.latest {
+            return None;
+        }
+        assert!(self.file.is_some(), "a broker whose vote file is damaged must not vote");
+        let is_first_of_term = vote.term == self.latest.term && self.latest.voted_for == 0;
+        assert!(vote.term > self.latest.term || is_first_of_term, "{vote:?} contradicts {:?}", self.latest);
+        self.latest = vote;
+        self.set += 1;
+        Some(self.set)
+    }
+
+    /// Begins to write the latest vote, unless that was done. The update before must be synced.
+    pub(crate) fn write(&mut self) -> Option<VoteWrite> {
+        assert_eq!(self.written, self.durable, "one update at a time");
+        if self.written == self.set {
+            return None;
+        }
+        self.written = self.set;
+        self.file.as_mut().map(|file| file.update(self.latest))
+    }
+
+    /// The update that was begun is synced.
+    pub(crate) fn synced(&mut self) {
+        self.durable = self.written;
     }
 }
 

@@ -1,9 +1,10 @@
 //! Crashes at every write and at every sync, and the log against a plain vector.
 //!
-//! A script of appends, cuts, votes, commits and tickets is run once to count what it writes and syncs; then again and
-//! again, each time with the next write or sync failing, followed by a power cut (any subset of the unsynced sectors stays),
-//! a kill (all that was written stays, unsynced), or one after the other. What the log then shows must be what was synced,
-//! or that and the one ticket that was in flight. Nothing else, nothing less.
+//! A script of appends, cuts, votes, commits and tickets is run once to count what it writes and syncs; then
+//! again and again, each time with the next write or sync failing, followed by a power cut (any subset of the
+//! unsynced sectors stays), a kill (all that was written stays, unsynced), or one after the other. What the
+//! log then shows must be what was synced, or that and the one ticket that was in flight. Nothing else,
+//! nothing less.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod rig;
@@ -47,7 +48,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (1..5u8, 0..900u16).prop_map(|(count, bytes)| Step::Append { count, bytes }),
-        2 => (1..9u8, 1..4u8, 0..600u16).prop_map(|(back, count, bytes)| Step::Replace { back, count, bytes }),
+        2 => (1..9u8, 1..4u8, 0..600u16)
+            .prop_map(|(back, count, bytes)| Step::Replace { back, count, bytes }),
         1 => (1..4u8).prop_map(|candidate| Step::Vote { candidate }),
         1 => any::<bool>().prop_map(|ahead| Step::Commit { ahead }),
         1 => Just(Step::Witness),

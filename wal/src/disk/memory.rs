@@ -1,11 +1,11 @@
 //! A disk in memory that crashes on demand, always in the same way for the same seed.
 //!
-//! Every file has a live image, which reads see, and a durable one, which a crash leaves. They differ in the sectors
-//! written since the last sync: of those, the old content is kept, and a crash puts some of it back. The same holds for the
-//! names in the directory. A sync makes the file durable, never the name; [`Disk::create`], [`Disk::replace`] and
-//! [`Disk::remove`] sync the name themselves, so that only a crash *within* them can lose it. To crash there, let the n-th
-//! write or sync fail: the operation stops where it is, and nothing works any more until [`MemoryDisk::crash`] or
-//! [`MemoryDisk::kill`].
+//! Every file has a live image, which reads see, and a durable one, which a crash leaves. They differ in the
+//! sectors written since the last sync: of those, the old content is kept, and a crash puts some of it back.
+//! The same holds for the names in the directory. A sync makes the file durable, never the name;
+//! [`Disk::create`], [`Disk::replace`] and [`Disk::remove`] sync the name themselves, so that only a crash
+//! *within* them can lose it. To crash there, let the n-th write or sync fail: the operation stops where it
+//! is, and nothing works any more until [`MemoryDisk::crash`] or [`MemoryDisk::kill`].
 
 use std::collections::BTreeMap;
 use std::io;
@@ -80,8 +80,8 @@ impl MemoryDisk {
         Self::default()
     }
 
-    /// The power fails: every unsynced sector, and every unsynced change of a name, is kept or lost by the seed. What is
-    /// then there is durable. All open regions are dead, all faults are forgotten.
+    /// The power fails: every unsynced sector, and every unsynced change of a name, is kept or lost by the
+    /// seed. What is then there is durable. All open regions are dead, all faults are forgotten.
     pub fn crash(&self, seed: u64) {
         let mut state = self.lock();
         let mut random = Random(seed);
@@ -100,8 +100,8 @@ impl MemoryDisk {
         state.next_life();
     }
 
-    /// The process is killed: all that was written stays, still unsynced, so that a later crash can lose it. All open
-    /// regions are dead, all faults are forgotten.
+    /// The process is killed: all that was written stays, still unsynced, so that a later crash can lose it.
+    /// All open regions are dead, all faults are forgotten.
     pub fn kill(&self) {
         self.lock().next_life();
     }
@@ -120,7 +120,8 @@ impl MemoryDisk {
         }
     }
 
-    /// Overwrites bytes, in the live and in the durable image: a disk that forgot, or somebody with an editor.
+    /// Overwrites bytes, in the live and in the durable image: a disk that forgot, or somebody with an
+    /// editor.
     ///
     /// # Panics
     /// If there is no such file or range.
@@ -138,13 +139,14 @@ impl MemoryDisk {
         state.names.get(name).map(|&id| state.files[id].live.clone())
     }
 
-    /// Lets the `n`-th sync from now (1 is the next) fail, and every operation after it, until a crash or a kill.
+    /// Lets the `n`-th sync from now (1 is the next) fail, and every operation after it, until a crash or a
+    /// kill.
     pub fn fail_sync(&self, n: u64) {
         self.lock().syncs_left = Some(n.saturating_sub(1));
     }
 
-    /// Lets the `n`-th write from now (1 is the next) fail half done, and every operation after it, until a crash or a
-    /// kill.
+    /// Lets the `n`-th write from now (1 is the next) fail half done, and every operation after it, until a
+    /// crash or a kill.
     pub fn fail_write(&self, n: u64) {
         self.lock().writes_left = Some(n.saturating_sub(1));
     }

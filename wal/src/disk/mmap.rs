@@ -1,7 +1,7 @@
 //! A directory of a real machine: positioned writes for appending, a read-only map for reading.
 //!
-//! Linux keeps file and map coherent, so that what a write put into the file is at once seen through the map. Writing
-//! through the map as well would turn a full disk into a signal, and costs a page fault per page.
+//! Linux keeps file and map coherent, so that what a write put into the file is at once seen through the map.
+//! Writing through the map as well would turn a full disk into a signal, and costs a page fault per page.
 //!
 //! This is the only file of the workspace with `unsafe` in it: one call, which makes a map.
 #![expect(unsafe_code, reason = "a file can be mapped only by promising that nobody shortens it")]
@@ -117,10 +117,11 @@ impl MmapDisk {
 
 /// Maps a whole file for reading.
 fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: The directory is locked for this process, and this process never shortens a file that it has mapped: files
-    // have a fixed length from the moment they are made, and are replaced by rename, not rewritten. Bytes of the map that
-    // are still to be written are not looked at: the log reads a range only after the write of it was synced, and never
-    // writes there again, so no slice that anybody holds changes under its reader.
+    // SAFETY: The directory is locked for this process, and this process never shortens a file that it has
+    // mapped: files have a fixed length from the moment they are made, and are replaced by rename, not
+    // rewritten. Bytes of the map that are still to be written are not looked at: the log reads a range only
+    // after the write of it was synced, and never writes there again, so no slice that anybody holds changes
+    // under its reader.
     unsafe { MmapOptions::new().map(file) }
 }
 
