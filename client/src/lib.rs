@@ -1,5 +1,71 @@
-//! The sequor client library.
+//! The sequor client library: append exactly once, tail without a gap.
+//!
+//! ```no_run
+//! use sequor_client::{Client, Config, Record, protocol::Offset};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect(&Config::load("demo/context.toml")?).await?;
+//!
+//! // A producer is a durable name. To open it fences whoever had it before.
+//! let producer = client.producer("orders").open().await?;
+//! let receipt = producer.append(Record::new("hello").with_key("greeting")).await?.await?;
+//! println!("written at offset {}", receipt.first_offset);
+//!
+//! let mut tail = client.tail(Offset(0)).await?;
+//! let first = tail.next().await?;
+//! println!("{} {:?}", first.offset, first.record.value);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! * A batch that is acknowledged is durable on a majority of the brokers, once, at the offsets that were told.
+//! * Every call ends by its deadline in one of three ways: done, definitely not (and why), or *unknown*. What is unknown
+//!   is said to be; it is never reported as failed.
+//! * A change of leader loses, doubles and reorders nothing, and is not seen but as a pause.
+//! * A [`Tail`] has neither gap nor repeat, and every record's checksum is its producer's own.
+//!
+//! # The parts
+//!
+//! | module | |
+//! |---|---|
+//! | [`protocol`] | the bytes that clients and brokers exchange |
+//! | [`core`] | what a client decides, without I/O: the simulator runs this very code |
+//! | the rest (feature `driver`) | tokio and quinn around it: [`Client`], [`Producer`], [`Tail`] |
+
 pub mod core;
 pub mod protocol;
 #[cfg(feature = "driver")]
 pub mod transport;
+
+#[cfg(feature = "driver")]
+mod client;
+#[cfg(feature = "driver")]
+mod config;
+#[cfg(feature = "driver")]
+mod connection;
+#[cfg(feature = "driver")]
+mod driver;
+#[cfg(feature = "driver")]
+mod error;
+#[cfg(feature = "driver")]
+mod pipeline;
+#[cfg(feature = "driver")]
+mod producer;
+#[cfg(feature = "driver")]
+mod tail;
+#[cfg(feature = "driver")]
+mod tls;
+
+#[cfg(feature = "driver")]
+pub use self::{
+    client::Client,
+    config::{Config, ConfigError, ContextBroker, ContextFile, TlsFiles},
+    connection::LinkError,
+    error::{AppendError, CallError, ConnectError, OpenError, TailError},
+    producer::{Acknowledgement, OpenProducer, Producer, Receipt},
+    tail::{Tail, TailBatch, TailRecord},
+    tls::TlsError,
+};
+pub use protocol::batch::{Header, Record};

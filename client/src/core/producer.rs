@@ -371,6 +371,11 @@ impl Producer {
         self.wake
     }
 
+    /// Whether everything has its outcome.
+    pub(super) fn is_idle(&self) -> bool {
+        self.window.is_empty()
+    }
+
     /// Ids whose answers may still come: to be forgotten with the producer.
     pub(super) fn ids(&self) -> Vec<RequestId> {
         self.window.iter().flat_map(|batch| batch.attempts.ids()).collect()

@@ -118,8 +118,8 @@ impl Routing {
     }
 
     /// Everybody, in the order of their ids.
-    pub(super) fn brokers(&self) -> impl Iterator<Item = BrokerId> {
-        self.brokers.keys().copied()
+    pub(super) fn members(&self) -> impl Iterator<Item = Member> {
+        self.brokers.iter().map(|(id, broker)| Member { id: *id, address: broker.address.clone() })
     }
 
     /// The number of the present turn.

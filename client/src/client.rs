@@ -1,0 +1,175 @@
+//! A client's handle: what a program holds of its cluster.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant as StdInstant},
+};
+
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    config::Config,
+    connection::Network,
+    driver::{self, Command, Health, Question, Released},
+    error::{CallError, ConnectError, TailError},
+    producer::OpenProducer,
+    protocol::{self, BrokerId, End, Member, Offset, Status},
+    tail::{DELIVERIES_MAX, Tail},
+    tls,
+    transport::{self, Profile},
+};
+
+/// Commands that wait for the driver. At the limit callers wait. Count.
+const COMMANDS_MAX: usize = 1024;
+
+/// A cluster, as long as a program uses it. Cheap to clone; all clones share their connections.
+///
+/// It finds the leader, and finds it again when it changes. When the last handle (client, producer or tail) is gone,
+/// its task ends after the outcome of what is in flight.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    commands: mpsc::Sender<Command>,
+    released: mpsc::UnboundedSender<Released>,
+    health: watch::Receiver<Health>,
+}
+
+impl Client {
+    /// Connects to the first broker that answers; the leader is found from there. Must be called in a tokio runtime,
+    /// of either flavour, with time and I/O enabled.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`], at the latest after the configured deadline.
+    pub async fn connect(config: &Config) -> Result<Self, ConnectError> {
+        let config = config.clone().within_limits();
+        if config.brokers.is_empty() {
+            return Err(ConnectError::NoBroker);
+        }
+        let mut quic = tls::client_config(&config.tls)?;
+        quic.transport_config(transport::config(Profile::Client, config.mtu));
+        let network = Network::new(quic, config.mtu);
+        let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
+        let (released, released_queue) = mpsc::unbounded_channel();
+        let (healthy, health) = watch::channel(Health::default());
+        driver::start(&config, network, command_queue, released_queue, healthy);
+        let client = Self { shared: Arc::new(Shared { config, commands, released, health }) };
+        client.wait_for_a_broker().await?;
+        Ok(client)
+    }
+
+    async fn wait_for_a_broker(&self) -> Result<(), ConnectError> {
+        let (config, mut health) = (&self.shared.config, self.shared.health.clone());
+        let begun = StdInstant::now();
+        let connected = timeout(config.deadline, health.wait_for(|health| health.connected)).await;
+        if matches!(connected, Ok(Ok(_))) {
+            return Ok(());
+        }
+        let address = |member: &Member| format!("broker {} at {}", member.id, member.address);
+        let tried = config.brokers.iter().map(address).collect::<Vec<_>>().join(", ");
+        let seconds = begun.elapsed().as_secs_f64();
+        Err(ConnectError::Unreachable { seconds, tried, source: self.shared.health.borrow().trouble.clone() })
+    }
+
+    /// A producer of this name, not open yet. 1 to 255 bytes.
+    pub fn producer(&self, name: impl Into<String>) -> OpenProducer {
+        OpenProducer::new(self.clone(), name.into())
+    }
+
+    /// The log from an offset on. An offset beyond the end waits for the log to get there.
+    ///
+    /// # Errors
+    ///
+    /// [`TailError::Closed`]. What a broker may refuse is told by the tail.
+    pub async fn tail(&self, from: Offset) -> Result<Tail, TailError> {
+        let places = Arc::new(Semaphore::new(DELIVERIES_MAX));
+        let (deliveries, queue) = mpsc::unbounded_channel();
+        let command = |reply| Command::Tail { from, places, deliveries, reply };
+        let key = self.call(command).await.ok_or(TailError::Closed)?;
+        Ok(Tail::new(self.clone(), key, from, queue))
+    }
+
+    /// Where the log ends now: nothing that was acknowledged before this call lies beyond it.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn end(&self) -> Result<End, CallError> {
+        self.ask(Question::End).await
+    }
+
+    /// What is known of a producer's name; none if it was never opened. Fences nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn lookup(&self, name: impl Into<String>) -> Result<Option<protocol::Producer>, CallError> {
+        let name = name.into();
+        self.ask(|reply| Question::Lookup(name, reply)).await
+    }
+
+    /// What a broker says of itself. Answered by each broker alone, never by a quorum.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]; a broker that cannot be reached is [`CallError::Unanswered`] after `patience`.
+    pub async fn status(&self, broker: BrokerId, patience: Duration) -> Result<Status, CallError> {
+        let deadline = Instant::now() + patience;
+        let command = |reply| Command::Ask { question: Question::Status(broker, reply), deadline };
+        self.call(command).await.unwrap_or(Err(CallError::Closed))
+    }
+
+    /// The cluster's brokers as far as they are known here: from the configuration, and from the brokers themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`].
+    pub async fn brokers(&self) -> Result<Vec<Member>, CallError> {
+        self.call(Command::Brokers).await.ok_or(CallError::Closed)
+    }
+
+    /// Closes all connections and waits, for a moment, until the brokers have heard of it. What is in flight is
+    /// unknown then; all handles are of no further use.
+    pub async fn close(self) {
+        let _closed_before = self.call(Command::Close).await;
+    }
+
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Result<T, CallError>>) -> Question,
+    ) -> Result<T, CallError> {
+        let deadline = Instant::now() + self.shared.config.deadline;
+        let command = |reply| Command::Ask { question: question(reply), deadline };
+        self.call(command).await.unwrap_or(Err(CallError::Closed))
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// Gives the driver something to do; none if it is gone.
+    pub(crate) async fn send(&self, command: Command) -> Option<()> {
+        self.shared.commands.send(command).await.ok()
+    }
+
+    /// The same, and waits for the reply.
+    pub(crate) async fn call<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await?;
+        answer.await.ok()
+    }
+
+    /// Says that a handle is gone.
+    pub(crate) fn release(&self, released: Released) {
+        // A driver that is gone holds nothing.
+        let _gone = self.shared.released.send(released);
+    }
+}

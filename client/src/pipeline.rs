@@ -1,0 +1,243 @@
+//! What a producer's callers have handed over: gathered into batches, queued, in flight, and at last answered.
+//!
+//! ```text
+//!   append(record) ─► gathering ─┐
+//!                                ├─► queued ─► in flight (the session's window) ─► answered
+//!   send_batch(batch) ───────────┘
+//! ```
+//!
+//! Nobody waits for a batch to fill and no timer runs: what was gathered leaves when nothing of the producer is in
+//! flight, or when it is full. So a lone record leaves at once, and under load each batch holds what came during the
+//! flight of the one before.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::{
+    core::{AppendRefused, ProducerKey, Session, Time},
+    error::AppendError,
+    producer::Receipt,
+    protocol::{
+        Offset, Sequence,
+        batch::{BatchBuilder, PushError, Record},
+    },
+};
+
+pub(crate) type Outcome = Result<Receipt, AppendError>;
+
+/// Room that a record or a batch takes in its producer's bounds until it has its outcome.
+#[derive(Debug)]
+#[allow(dead_code, reason = "held, not read")]
+pub(crate) struct Room {
+    pub(crate) bytes: OwnedSemaphorePermit,
+    pub(crate) batch: Option<OwnedSemaphorePermit>,
+}
+
+/// Who waits for a batch.
+#[derive(Debug)]
+enum Waiting {
+    /// The caller who made it.
+    Whole(oneshot::Sender<Outcome>, Room),
+    /// The callers of its records, in their order.
+    Records(Vec<(oneshot::Sender<Outcome>, Room)>),
+}
+
+impl Waiting {
+    fn fail(self, why: &AppendError) {
+        // A caller that is gone does not want to know.
+        match self {
+            Self::Whole(caller, _room) => _ = caller.send(Err(why.clone())),
+            Self::Records(callers) => {
+                callers.into_iter().for_each(|(caller, _room)| _ = caller.send(Err(why.clone())));
+            }
+        }
+    }
+
+    fn acknowledge(self, receipt: Receipt) {
+        match self {
+            Self::Whole(caller, _room) => _ = caller.send(Ok(receipt)),
+            Self::Records(callers) => {
+                for (at, (caller, _room)) in (0..).zip(callers) {
+                    let _gone = caller.send(Ok(receipt.of_record(at)));
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Queued {
+    batch: BatchBuilder,
+    deadline: Time,
+    waiting: Waiting,
+}
+
+/// How a producer was set up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) in_flight_batches: usize,
+    pub(crate) batch_records: usize,
+    pub(crate) batch_bytes: usize,
+}
+
+/// One producer's callers.
+///
+/// Invariants: the order of the callers is the order of `in_flight`, then `queued`, then `gathering`; each caller is
+/// answered once.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    limits: Limits,
+    gathering: BatchBuilder,
+    gatherers: Vec<(oneshot::Sender<Outcome>, Room)>,
+    /// Of the first record gathered.
+    deadline: Time,
+    queued: VecDeque<Queued>,
+    in_flight: BTreeMap<Sequence, Waiting>,
+    flushes: Vec<oneshot::Sender<Result<(), AppendError>>>,
+    /// The first failure since the last flush.
+    failure: Option<AppendError>,
+    /// Its producer was dropped: it goes when all is answered.
+    released: bool,
+}
+
+impl Pipeline {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            gathering: BatchBuilder::with_limits(limits.batch_records, limits.batch_bytes),
+            gatherers: Vec::new(),
+            deadline: Time::NEVER,
+            queued: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            flushes: Vec::new(),
+            failure: None,
+            released: false,
+        }
+    }
+
+    /// Takes a record.
+    pub(crate) fn record(
+        &mut self,
+        record: &Record,
+        deadline: Time,
+        caller: oneshot::Sender<Outcome>,
+        room: Room,
+    ) {
+        let mut pushed = self.gathering.push(record);
+        if pushed == Err(PushError::Full) {
+            self.seal();
+            pushed = self.gathering.push(record);
+        }
+        if let Err(error) = pushed {
+            let PushError::Record(refusal) = error else { unreachable!("an empty batch is not full") };
+            let _gone = caller.send(Err(AppendError::Record(refusal)));
+            return;
+        }
+        if self.gatherers.is_empty() {
+            self.deadline = deadline;
+        }
+        self.gatherers.push((caller, room));
+        if self.gathering.count() == self.limits.batch_records {
+            self.seal();
+        }
+    }
+
+    /// Takes a batch, behind the records that came before it.
+    pub(crate) fn batch(
+        &mut self,
+        batch: BatchBuilder,
+        deadline: Time,
+        caller: oneshot::Sender<Outcome>,
+        room: Room,
+    ) {
+        self.seal();
+        self.queued.push_back(Queued { batch, deadline, waiting: Waiting::Whole(caller, room) });
+    }
+
+    fn seal(&mut self) {
+        if self.gatherers.is_empty() {
+            return;
+        }
+        let Limits { batch_records, batch_bytes, .. } = self.limits;
+        let next = BatchBuilder::with_limits(batch_records, batch_bytes);
+        let batch = std::mem::replace(&mut self.gathering, next);
+        let waiting = Waiting::Records(std::mem::take(&mut self.gatherers));
+        self.queued.push_back(Queued { batch, deadline: self.deadline, waiting });
+    }
+
+    /// Sends what is gathered, and tells the caller when everything has its outcome.
+    pub(crate) fn flush(&mut self, caller: oneshot::Sender<Result<(), AppendError>>) {
+        self.seal();
+        self.flushes.push(caller);
+    }
+
+    /// Nobody will hand anything over any more.
+    pub(crate) fn release(&mut self) {
+        self.seal();
+        self.released = true;
+    }
+
+    /// Hands to the session what it takes, and answers flushes.
+    pub(crate) fn pump(&mut self, session: &mut Session, key: ProducerKey, now: Time) {
+        if self.queued.is_empty() && self.in_flight.is_empty() {
+            self.seal();
+        }
+        while self.in_flight.len() < self.limits.in_flight_batches {
+            let Some(Queued { batch, .. }) = self.queued.front() else { break };
+            let room = session.room(key, batch.bytes());
+            if room == Err(AppendRefused::Full) {
+                break;
+            }
+            let Some(Queued { batch, deadline, waiting }) = self.queued.pop_front() else { break };
+            match room.and_then(|()| session.append(now, key, batch, deadline)) {
+                Ok(first) => _ = self.in_flight.insert(first, waiting),
+                Err(refused) => self.fail(waiting, refused.into()),
+            }
+        }
+        if self.is_idle() {
+            let failure = if self.flushes.is_empty() { None } else { self.failure.take() };
+            for flush in self.flushes.drain(..) {
+                let _gone = flush.send(failure.clone().map_or(Ok(()), Err));
+            }
+        }
+    }
+
+    fn fail(&mut self, waiting: Waiting, why: AppendError) {
+        waiting.fail(&why);
+        self.failure.get_or_insert(why);
+    }
+
+    /// A batch is written.
+    pub(crate) fn acknowledged(&mut self, first: Sequence, offset: Offset, records: u32, duplicate: bool) {
+        if let Some(waiting) = self.in_flight.remove(&first) {
+            waiting.acknowledge(Receipt::new(first, offset, records, duplicate));
+        }
+    }
+
+    /// A batch is not, or not known to be, written.
+    pub(crate) fn failed(&mut self, first: Sequence, why: AppendError) {
+        if let Some(waiting) = self.in_flight.remove(&first) {
+            self.fail(waiting, why);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.gatherers.is_empty() && self.queued.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Whether it may be forgotten.
+    pub(crate) fn is_over(&self) -> bool {
+        self.released && self.is_idle()
+    }
+}
+
+impl From<AppendRefused> for AppendError {
+    fn from(refused: AppendRefused) -> Self {
+        match refused {
+            AppendRefused::Fenced { by } => Self::Fenced { by },
+            AppendRefused::Empty => Self::Empty,
+            AppendRefused::NotOpen | AppendRefused::Broken | AppendRefused::Full => Self::Broken,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! A producer's handle: what a program that writes holds.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    client::Client,
+    core::ProducerKey,
+    driver::{Command, Released},
+    error::{AppendError, OpenError},
+    pipeline::{Limits, Outcome, Room},
+    protocol::{
+        self, Epoch, Offset, Sequence,
+        batch::{BatchBuilder, Record},
+        limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, IN_FLIGHT_BATCHES_MAX},
+    },
+};
+
+/// What a record takes of `in_flight_bytes` beside its content. Bytes.
+const RECORD_OVERHEAD_BYTES: usize = 64;
+
+/// Where a batch, or a record, was written: durable on a majority of the brokers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Sequence of the first record.
+    pub first_sequence: Sequence,
+    /// Offset of the first record.
+    pub first_offset: Offset,
+    /// Offset of the last record.
+    pub last_offset: Offset,
+    /// How many records.
+    pub records: u32,
+    /// Whether an earlier attempt had written it: it was not written again.
+    pub duplicate: bool,
+}
+
+impl Receipt {
+    pub(crate) fn new(first_sequence: Sequence, first_offset: Offset, records: u32, duplicate: bool) -> Self {
+        let last_offset = first_offset.plus(u64::from(records.max(1)) - 1);
+        Self { first_sequence, first_offset, last_offset, records, duplicate }
+    }
+
+    /// The receipt of one record of a batch.
+    pub(crate) fn of_record(&self, at: u64) -> Self {
+        Self::new(self.first_sequence.plus(at), self.first_offset.plus(at), 1, self.duplicate)
+    }
+}
+
+/// The future outcome of something that was handed over. To drop it changes nothing but that nobody is told.
+#[derive(Debug)]
+#[must_use = "without it nobody knows whether the records are written"]
+pub struct Acknowledgement {
+    outcome: oneshot::Receiver<Outcome>,
+}
+
+impl Future for Acknowledgement {
+    type Output = Result<Receipt, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = Pin::new(&mut self.outcome).poll(context);
+        outcome.map(|outcome| outcome.unwrap_or(Err(AppendError::Closed)))
+    }
+}
+
+/// A producer that is not open yet: [`Client::producer`].
+#[derive(Debug)]
+#[must_use = "nothing happens before `open`"]
+pub struct OpenProducer {
+    client: Client,
+    name: String,
+    deadline: Duration,
+    in_flight_bytes: usize,
+    limits: Limits,
+}
+
+impl OpenProducer {
+    pub(crate) fn new(client: Client, name: String) -> Self {
+        let config = client.config();
+        let limits = Limits {
+            in_flight_batches: config.in_flight_batches,
+            batch_records: config.batch_records.clamp(1, BATCH_RECORDS_MAX),
+            batch_bytes: config.batch_bytes.min(BATCH_BYTES_MAX),
+        };
+        let (deadline, in_flight_bytes) = (config.deadline, config.in_flight_bytes);
+        Self { client, name, deadline, in_flight_bytes, limits }
+    }
+
+    /// How long opening, and each batch, may take. Default: the client's.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Most batches in flight. Default: the client's; 1 to [`IN_FLIGHT_BATCHES_MAX`].
+    pub fn in_flight(mut self, batches: usize) -> Self {
+        self.limits.in_flight_batches = batches.clamp(1, IN_FLIGHT_BATCHES_MAX);
+        self
+    }
+
+    /// Most records that [`Producer::append`] puts into one batch. Default: the client's.
+    pub fn batch_records(mut self, records: usize) -> Self {
+        self.limits.batch_records = records.clamp(1, BATCH_RECORDS_MAX);
+        self
+    }
+
+    /// Most bytes that [`Producer::append`] puts into one batch. Default: the client's.
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.limits.batch_bytes = bytes.min(BATCH_BYTES_MAX);
+        self
+    }
+
+    /// Takes the name, and fences whoever had it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; nothing is written under the name then.
+    pub async fn open(self) -> Result<Producer, OpenError> {
+        let Self { client, name, deadline, in_flight_bytes, limits } = self;
+        let until = Instant::now() + deadline;
+        let command = |reply| Command::Open { name, deadline: until, limits, reply };
+        let (key, opened) = client.call(command).await.ok_or(OpenError::Closed)??;
+        let batches = Arc::new(Semaphore::new(limits.in_flight_batches));
+        let bytes = Arc::new(Semaphore::new(in_flight_bytes));
+        Ok(Producer { key, opened, client, deadline, in_flight_bytes, batches, bytes })
+    }
+}
+
+/// An open producer. Share it by reference: the order of its calls is the order of the log.
+///
+/// Many batches may be in flight; a change of leader is no more than a pause. After an outcome that is not a receipt
+/// the producer is of no further use, because no number can follow one that is not written: open the name again.
+///
+/// Dropping it does not take anything back: what was handed over is written, or not, by its deadline.
+#[derive(Debug)]
+pub struct Producer {
+    key: ProducerKey,
+    opened: protocol::Producer,
+    client: Client,
+    deadline: Duration,
+    in_flight_bytes: usize,
+    batches: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+}
+
+impl Producer {
+    /// What the brokers knew of the name when it was opened: its next sequence, and its newest batches.
+    #[must_use]
+    pub fn opened(&self) -> &protocol::Producer {
+        &self.opened
+    }
+
+    /// The epoch under which it writes.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.opened.epoch
+    }
+
+    /// Hands a record over. Waits only for room; the future that it returns waits for the outcome. Records that come
+    /// while a batch is in flight share the next one. A timestamp of 0 is replaced by the present time.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Closed`]. Everything else is told by the acknowledgement.
+    pub async fn append(&self, mut record: Record) -> Result<Acknowledgement, AppendError> {
+        let deadline = Instant::now() + self.deadline;
+        if record.timestamp == 0 {
+            record.timestamp = wall_clock();
+        }
+        let content = record.key.as_ref().map_or(0, bytes::Bytes::len)
+            + record.value.as_ref().map_or(0, bytes::Bytes::len)
+            + record.headers.iter().map(|header| header.name.len() + header.value.len()).sum::<usize>();
+        let room = Room { bytes: self.room(content + RECORD_OVERHEAD_BYTES).await?, batch: None };
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Record { producer: self.key, record, deadline, reply, room };
+        self.client.send(command).await.ok_or(AppendError::Closed)?;
+        Ok(Acknowledgement { outcome })
+    }
+
+    /// Hands a batch over as it is. Waits only for room; the future that it returns waits for the outcome.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Empty`] or [`AppendError::Closed`]. Everything else is told by the acknowledgement.
+    pub async fn send_batch(&self, batch: BatchBuilder) -> Result<Acknowledgement, AppendError> {
+        if batch.is_empty() {
+            return Err(AppendError::Empty);
+        }
+        let deadline = Instant::now() + self.deadline;
+        let permit = Arc::clone(&self.batches).acquire_owned().await;
+        let permit = permit.map_err(|_| AppendError::Closed)?;
+        let room = Room { bytes: self.room(batch.bytes()).await?, batch: Some(permit) };
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Batch { producer: self.key, batch, deadline, reply, room };
+        self.client.send(command).await.ok_or(AppendError::Closed)?;
+        Ok(Acknowledgement { outcome })
+    }
+
+    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, AppendError> {
+        let permits =
+            u32::try_from(bytes.min(self.in_flight_bytes)).expect("in_flight_bytes is at most a GiB");
+        Arc::clone(&self.bytes).acquire_many_owned(permits).await.map_err(|_| AppendError::Closed)
+    }
+
+    /// Sends what is gathered, and waits until everything handed over has its outcome.
+    ///
+    /// # Errors
+    ///
+    /// The first failure since the last flush.
+    pub async fn flush(&self) -> Result<(), AppendError> {
+        let command = |reply| Command::Flush { producer: self.key, reply };
+        self.client.call(command).await.unwrap_or(Err(AppendError::Closed))
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.client.release(Released::Producer(self.key));
+    }
+}
+
+/// Milliseconds since 1970; 0 on a machine whose clock stands before.
+fn wall_clock() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
