@@ -13,26 +13,28 @@
 //! command says so, and running it again finds out.
 
 use std::{
-    io::IsTerminal as _,
+    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::{
     fs::File,
-    io::{AsyncRead, BufReader, stdin},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    io::{AsyncBufRead, AsyncRead, BufReader, stdin},
+    sync::mpsc,
 };
 
-use sequor_client::protocol::{
-    Remembered,
-    batch::{BatchBuilder, PushError},
-    limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, IN_FLIGHT_BATCHES_MAX},
+use sequor_client::{
+    Acknowledgement, Client, Receipt,
+    protocol::{
+        Offset, Producer, Remembered,
+        batch::{BatchBuilder, PushError},
+        limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, IN_FLIGHT_BATCHES_MAX},
+    },
 };
 
 use crate::{
@@ -40,5 +42,330 @@ use crate::{
     exit::{Exit, Failure, Verdict},
     lines::{Line, Lines},
     output::Output,
+    remote,
     witness::{Suspect, Witness},
 };
+
+/// What is read of the input at once. Bytes.
+const READ_BYTES: usize = 256 << 10;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The sequence of a line is its number in the input, counted from 0. Running the same command again, after any crash of
+the client or the brokers, goes on where the log ends. Another input under the same name is refused with code 3.
+
+Examples:
+  sequor append --producer import/1 lines.txt
+  zcat dump.gz | sequor append --producer import/2 --batch 1000 -o json")]
+pub(crate) struct AppendArgs {
+    /// The producer: a durable name for this input, 1 to 255 bytes.
+    #[arg(long, env = "SEQUOR_PRODUCER", value_name = "NAME")]
+    producer: String,
+
+    /// Most records in a batch.
+    #[arg(long, default_value_t = 100, value_parser = up_to(BATCH_RECORDS_MAX))]
+    batch: u64,
+
+    /// Most batches on their way at once.
+    #[arg(long, default_value_t = 16, value_parser = up_to(IN_FLIGHT_BATCHES_MAX))]
+    in_flight: u64,
+
+    /// What to print on stdout: nothing, or one JSON object for each batch when it is confirmed.
+    #[arg(short, long, default_value = "none")]
+    output: Acks,
+
+    /// The input; standard input if it is absent or `-`.
+    file: Option<PathBuf>,
+}
+
+/// What to print for each batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Acks {
+    /// Nothing; the summary is on stderr.
+    None,
+    /// `{"first_offset":…,"last_offset":…,"records":…,"duplicate":…}`
+    Json,
+}
+
+fn up_to(most: usize) -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=most as u64)
+}
+
+/// Why not all lines are in the log.
+#[derive(Debug, Error)]
+pub(crate) enum AppendError {
+    /// The input cannot be opened.
+    #[error("cannot open {}", .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The input is not the one from which the producer wrote before.
+    #[error(
+        "the input is another one: line {} is not what producer {producer:?} wrote as sequence {number} (offset \
+         {offset}). Nothing was written. Use another producer for another input",
+        .number + 1
+    )]
+    Different {
+        /// The producer.
+        producer: String,
+        /// The first line that differs, counted from 0.
+        number: u64,
+        /// Where the log has what was written.
+        offset: u64,
+    },
+    /// The input ends before the producer's last record.
+    #[error(
+        "the input is another one: it ends after {found} lines, and producer {producer:?} has written {written}. \
+         Nothing was written. Use another producer for another input"
+    )]
+    Shorter {
+        /// The producer.
+        producer: String,
+        /// Lines of the input.
+        found: u64,
+        /// Lines in the log.
+        written: u64,
+    },
+}
+
+impl Verdict for AppendError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Open { .. } => Exit::Error,
+            Self::Different { .. } | Self::Shorter { .. } => Exit::Precondition,
+        }
+    }
+}
+
+pub(crate) async fn run(args: AppendArgs, global: &Global) -> Result<(), Failure> {
+    let mut lines = Lines::new(BufReader::with_capacity(READ_BYTES, open(args.file.as_deref()).await?));
+    let client = remote::connect(global).await?;
+    let job = Job { client: &client, producer: &args.producer };
+
+    if let Some(known) = client.lookup(&args.producer).await? {
+        job.skip(&mut lines, &known).await?;
+    }
+    let in_flight = usize::try_from(args.in_flight).expect("it has a limit");
+    let producer = client.producer(&args.producer).in_flight(in_flight).open().await?;
+    job.skip(&mut lines, producer.opened()).await?;
+    let there = lines.number();
+
+    let start = Instant::now();
+    let (to_confirm, confirmed) = mpsc::channel(in_flight);
+    let batch = usize::try_from(args.batch).expect("it has a limit");
+    let (sent, summary) =
+        tokio::join!(send(&mut lines, batch, &producer, to_confirm), confirm(args.output, confirmed));
+    // What could not be confirmed weighs more than what could not be read: its outcome may be unknown.
+    let summary = summary?;
+    tell(&args.producer, there, &summary, start.elapsed());
+    sent?;
+    client.close().await;
+    Ok(())
+}
+
+async fn open(file: Option<&Path>) -> Result<Box<dyn AsyncRead + Unpin>, AppendError> {
+    match file.filter(|path| path.as_os_str() != "-") {
+        None => Ok(Box::new(stdin())),
+        Some(path) => {
+            let wrong = |source| AppendError::Open { path: path.to_path_buf(), source };
+            Ok(Box::new(File::open(path).await.map_err(wrong)?))
+        }
+    }
+}
+
+/// Whose lines are appended where.
+#[derive(Clone, Copy, Debug)]
+struct Job<'a> {
+    client: &'a Client,
+    producer: &'a str,
+}
+
+impl Job<'_> {
+    /// Reads past the lines that `known` says are there, and compares the last of them.
+    async fn skip<R: AsyncBufRead + Unpin>(
+        self,
+        lines: &mut Lines<R>,
+        known: &Producer,
+    ) -> Result<(), Failure> {
+        let mut witness = Witness::new(&known.batches, lines.number());
+        while lines.number() < known.next.0 {
+            let Some(line) = lines.next().await? else {
+                let (producer, found) = (self.producer.to_owned(), lines.number());
+                return Err(AppendError::Shorter { producer, found, written: known.next.0 }.into());
+            };
+            if let Err(suspect) = witness.take(line) {
+                return Err(self.difference(&suspect).await?.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what was written in the place of these lines, and names the first that is another one.
+    async fn difference(self, suspect: &Suspect) -> Result<AppendError, Failure> {
+        let Remembered { first, offset, count, .. } = suspect.batch;
+        let mut tail = self.client.tail(offset).await?;
+        let mut written = Vec::new();
+        while written.len() < count as usize {
+            written.push(tail.next().await?.record);
+        }
+        let number = suspect.first_difference(&written);
+        let offset = offset.plus(number - first.0).0;
+        Ok(AppendError::Different { producer: self.producer.to_owned(), number, offset })
+    }
+}
+
+/// Hands lines over in batches, until the input ends or nobody confirms any more.
+async fn send<R: AsyncBufRead + Unpin>(
+    lines: &mut Lines<R>,
+    batch: usize,
+    producer: &sequor_client::Producer,
+    to_confirm: mpsc::Sender<Acknowledgement>,
+) -> Result<(), Failure> {
+    let mut next = None;
+    loop {
+        let mut builder = BatchBuilder::with_limits(batch, BATCH_BYTES_MAX);
+        let over = tokio::select! {
+            filled = fill(&mut builder, lines, &mut next) => filled,
+            () = to_confirm.closed() => return Ok(()),
+        };
+        if !builder.is_empty() {
+            let acknowledgement = producer.send_batch(builder).await?;
+            if to_confirm.send(acknowledgement).await.is_err() {
+                return Ok(());
+            }
+        }
+        if over? == Filled::InputOver {
+            return Ok(());
+        }
+    }
+}
+
+/// Why a batch takes no more lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filled {
+    Full,
+    InputOver,
+}
+
+/// Fills a batch. A line that has no place in it any more waits in `next`.
+async fn fill<R: AsyncBufRead + Unpin>(
+    builder: &mut BatchBuilder,
+    lines: &mut Lines<R>,
+    next: &mut Option<Line>,
+) -> Result<Filled, Failure> {
+    loop {
+        let line = match next.take() {
+            Some(line) => line,
+            None => match lines.next().await? {
+                Some(line) => line,
+                None => return Ok(Filled::InputOver),
+            },
+        };
+        match builder.push(&line.record(now())) {
+            Ok(()) => {}
+            Err(PushError::Full) => {
+                *next = Some(line);
+                return Ok(Filled::Full);
+            }
+            Err(PushError::Record(refusal)) => return Err(sequor_client::AppendError::Record(refusal).into()),
+        }
+    }
+}
+
+/// What was confirmed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Summary {
+    records: u64,
+    batches: u64,
+    duplicates: u64,
+    /// First and last offset.
+    offsets: Option<(Offset, Offset)>,
+}
+
+/// One line of `-o json`.
+#[derive(Debug, Serialize)]
+struct Confirmed {
+    first_offset: u64,
+    last_offset: u64,
+    records: u32,
+    duplicate: bool,
+}
+
+/// Waits for each batch to be confirmed, in order, and says so.
+async fn confirm(acks: Acks, mut confirmed: mpsc::Receiver<Acknowledgement>) -> Result<Summary, Failure> {
+    let mut output = Output::new();
+    let progress = progress();
+    let mut summary = Summary::default();
+    while let Some(acknowledgement) = confirmed.recv().await {
+        let receipt = match acknowledgement.await {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                // What is known to be written is said before what is not.
+                output.flush().await?;
+                return Err(error.into());
+            }
+        };
+        summary.take(&receipt);
+        progress.inc(u64::from(receipt.records));
+        if acks == Acks::Json {
+            output.push_json(&Confirmed {
+                first_offset: receipt.first_offset.0,
+                last_offset: receipt.last_offset.0,
+                records: receipt.records,
+                duplicate: receipt.duplicate,
+            });
+            // Others wait for these lines: whatever is confirmed is printed before the next wait.
+            if confirmed.is_empty() {
+                output.flush().await?;
+            }
+        }
+    }
+    progress.finish_and_clear();
+    output.flush().await?;
+    Ok(summary)
+}
+
+impl Summary {
+    fn take(&mut self, receipt: &Receipt) {
+        self.records += u64::from(receipt.records);
+        self.batches += 1;
+        self.duplicates += u64::from(receipt.duplicate);
+        let first = self.offsets.map_or(receipt.first_offset, |(first, _)| first);
+        self.offsets = Some((first, receipt.last_offset));
+    }
+}
+
+/// Tells on stderr what was there and what is there now.
+fn tell(producer: &str, there: u64, summary: &Summary, time: Duration) {
+    let Summary { records, batches, duplicates, offsets } = summary;
+    let place = offsets.map_or(String::new(), |(first, last)| format!(", from offset {first} to {last}"));
+    let again = if *duplicates == 0 {
+        String::new()
+    } else {
+        format!(", {duplicates} batches recognised as duplicates")
+    };
+    let seconds = time.as_secs_f64();
+    let text = format!(
+        "{producer}: {there} lines were already there; appended {records} in {batches} batches{place} in {seconds:.2} s{again}\n"
+    );
+    // With stderr closed there is nobody left to tell.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// A bar on a terminal, nothing elsewhere. How long the input is, is not known.
+fn progress() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{spinner} {human_pos} lines appended, {per_sec}, {elapsed}");
+    ProgressBar::new_spinner().with_style(style.expect("the template is sound"))
+}
+
+/// Milliseconds since 1970; 0 on a machine whose clock stands before.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -42,7 +42,6 @@ use crate::{
 /// Most brokers that `certs init` makes at once. Count.
 const BROKERS_MAX: u64 = 9;
 
-/// Make certificates, identities and configuration of a cluster.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CertsArgs {
     #[command(subcommand)]

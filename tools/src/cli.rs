@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{certs::CertsArgs, serve::ServeArgs};
+use crate::{append::AppendArgs, certs::CertsArgs, serve::ServeArgs, status::StatusArgs, tail::TailArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,6 +58,12 @@ pub(crate) enum Command {
     Certs(CertsArgs),
     /// Run one broker.
     Serve(ServeArgs),
+    /// Append the lines of a file, each exactly once, however often this is run.
+    Append(AppendArgs),
+    /// Print the log from an offset on.
+    Tail(TailArgs),
+    /// Ask every broker what it knows of itself.
+    Status(StatusArgs),
 }
 
 /// How to print what is not a stream.

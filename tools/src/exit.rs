@@ -3,7 +3,13 @@
 //! A script must be able to tell "somebody else was first" from "nobody answered" without reading prose. So every
 //! error of this program names its exit code, by implementing [`Verdict`].
 
-use std::{error::Error, io::Write as _, process::ExitCode};
+use std::{
+    error::Error,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use thiserror::Error;
 
 /// What the program says with its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +45,20 @@ impl From<Exit> for ExitCode {
 pub(crate) trait Verdict: Error + Send + Sync + 'static {
     /// The code that the program ends with.
     fn exit(&self) -> Exit;
+}
+
+/// The system gives no event loop.
+#[derive(Debug, Error)]
+#[error("cannot start the runtime")]
+pub(crate) struct RuntimeError {
+    #[from]
+    source: io::Error,
+}
+
+impl Verdict for RuntimeError {
+    fn exit(&self) -> Exit {
+        Exit::Error
+    }
 }
 
 /// Why a command did not do what was asked.
@@ -80,7 +100,7 @@ impl Failure {
             cause = error.source();
         }
         // With stderr closed there is nobody left to tell; the code still says it.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        let _ = io::stderr().write_all(text.as_bytes());
         exit.into()
     }
 }

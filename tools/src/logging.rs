@@ -49,6 +49,6 @@ pub(crate) fn start(cli: &Cli) -> Result<(), crate::Failure> {
 fn default_level(command: &Command) -> &'static str {
     match command {
         Command::Serve(_) => "info",
-        Command::Certs(_) => "warn",
+        _ => "warn",
     }
 }

@@ -9,12 +9,13 @@
 //! | `tail.rs` | `tail`: the log, as bytes or as JSON |
 //! | `status.rs` | `status`: what each broker says of itself |
 //! | `quickstart/` | `quickstart`: all of it, on a cluster of its own, with a leader killed half way |
-//! | `context.rs` | which cluster a command talks to |
+//! | `context.rs`, `remote.rs` | which cluster a command talks to, and how its answers become exit codes |
 //! | `exit.rs`, `output.rs`, `logging.rs` | exit codes, stdout, stderr |
 //!
 //! Data goes to stdout, all else to stderr. `main` is glue: it parses, runs one command and turns what came of it
 //! into an exit code.
 
+mod append;
 mod authority;
 mod certs;
 mod cli;
@@ -23,15 +24,19 @@ mod exit;
 mod lines;
 mod logging;
 mod output;
+mod remote;
 mod serve;
+mod status;
+mod tail;
 mod witness;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::Parser as _;
+use tokio::runtime;
 
 use cli::{Cli, Command};
-use exit::{Exit, Failure};
+use exit::{Exit, Failure, RuntimeError};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -43,8 +48,21 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
+    let global = cli.global;
     match cli.command {
         Command::Certs(args) => certs::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Append(args) => block_on(append::run(args, &global)),
+        Command::Tail(args) => block_on(tail::run(args, &global)),
+        Command::Status(args) => block_on(status::run(args, &global)),
     }
+}
+
+/// Runs a command that talks to brokers, on one thread.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(RuntimeError::from)?;
+    let outcome = runtime.block_on(command);
+    // A thread may still wait for a line from a terminal: it need not come.
+    runtime.shutdown_background();
+    outcome
 }

@@ -39,9 +39,9 @@ impl Output {
         Self { pending: Vec::with_capacity(PIECE_BYTES), out: stdout() }
     }
 
-    /// Adds to what is collected.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.pending.extend_from_slice(bytes);
+    /// What is collected, to add bytes to.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.pending
     }
 
     /// Adds `value` as one line of JSON.

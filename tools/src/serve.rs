@@ -6,11 +6,13 @@ use std::{io::Read as _, path::PathBuf, thread};
 
 use thiserror::Error;
 
-use sequor_broker::config::{Config, ConfigError, KEYS, Layer};
+use sequor_broker::{
+    config::{Config, ConfigError, KEYS, Layer},
+    io,
+};
 
 use crate::exit::{Exit, Failure, Verdict};
 
-/// Run one broker.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -45,12 +47,21 @@ pub(crate) enum ServeError {
     /// Its configuration is not one.
     #[error("cannot start the broker")]
     Config(#[from] ConfigError),
+    /// It could not start, or not go on.
+    #[error("the broker of {} does not run", .config.display())]
+    Broker {
+        /// Its configuration.
+        config: PathBuf,
+        /// Why.
+        source: io::ServeError,
+    },
 }
 
 impl Verdict for ServeError {
     fn exit(&self) -> Exit {
         match self {
             Self::Flag { .. } | Self::Config(_) => Exit::Usage,
+            Self::Broker { .. } => Exit::Error,
         }
     }
 }
@@ -64,8 +75,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
     if args.die_with_stdin {
         thread::spawn(die_with_stdin);
     }
-    let _ = config;
-    Ok(())
+    io::run(&config).map_err(|source| ServeError::Broker { config: args.config, source }.into())
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {

@@ -67,10 +67,7 @@ impl Witness {
 impl Suspect {
     /// The number of the first line that is not what `written` says; `written` are the records of the batch.
     pub(crate) fn first_difference(&self, written: &[Record]) -> u64 {
-        let same = |(line, record): &(&Line, &Record)| {
-            let expected = line.record(record.timestamp);
-            expected == **record
-        };
+        let same = |(line, record): &(&Line, &Record)| line.record(record.timestamp) == **record;
         let equal = self.lines.iter().zip(written).take_while(same).count();
         self.batch.first.0 + equal as u64
     }

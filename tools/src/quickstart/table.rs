@@ -52,7 +52,7 @@ pub(crate) struct Row {
 /// The rows as a table for people.
 pub(crate) fn render(rows: &[Row]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(["batch", "in flight", "records/s", "MB/s", "p50 ms", "p99 ms"]);
     for row in rows {
         let megabytes = row.records_per_second * row.record_bytes as f64 / 1e6;

@@ -1,0 +1,228 @@
+//! `sequor tail`: the log from some offset on, as bytes or as JSON, through all changes of leader.
+//!
+//! ```text
+//! --from start      the first record that is still there
+//!        end        what comes from now on
+//!        OFFSET     this record
+//!        -N         the last N records, and what comes
+//! --until-end       up to where the log ends now: asked of a majority after the command began
+//! ```
+//!
+//! `raw` prints the value of each record and a newline; the newline is missing where `append` found none at the end of
+//! its input. A tombstone has no value and prints nothing. `json` prints one object a line:
+//!
+//! ```json
+//! {"offset":7,"producer":"import/1","sequence":7,"timestamp":1767225600000,"key":null,"value":"text"}
+//! {"offset":8,"producer":"import/1","sequence":8,"timestamp":0,"key":"text","value":"//4=","value_encoding":"base64"}
+//! ```
+//!
+//! `timestamp` is the producer's, in milliseconds since 1970. A key or value that is not UTF-8 is in base64, and marked
+//! by `key_encoding` or `value_encoding`. An absent key, and the value of a tombstone, are `null`.
+
+use std::str;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use sequor_client::{
+    TailRecord,
+    protocol::{End, Offset},
+};
+
+use crate::{cli::Global, exit::Failure, lines::write_line, output::Output, remote};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sequor tail                                         all of it, and what comes
+  sequor tail --from -10 --until-end                  the last ten records
+  sequor tail --until-end -o raw > copy               what `append` was given, byte for byte
+  sequor tail --from end -o json | jq .value")]
+pub(crate) struct TailArgs {
+    /// Where to begin: start, end, an offset, or -N for the last N records.
+    #[arg(long, default_value = "start", value_parser = from, allow_hyphen_values = true)]
+    from: From,
+
+    /// Stop where the log ends at the beginning of this command.
+    #[arg(long)]
+    until_end: bool,
+
+    /// Stop after this many records.
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    count: Option<u64>,
+
+    /// How to print records.
+    #[arg(short, long, default_value = "raw")]
+    output: Format,
+}
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Start,
+    End,
+    Offset(u64),
+    Last(u64),
+}
+
+/// How to print records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The bytes of the values, each with a newline.
+    Raw,
+    /// One object a line: offset, producer, sequence, timestamp, key, value.
+    Json,
+}
+
+fn from(text: &str) -> Result<From, String> {
+    let wrong = |_| format!("{text:?} is neither start nor end nor an offset nor -N");
+    match text {
+        "start" => Ok(From::Start),
+        "end" => Ok(From::End),
+        _ => match text.strip_prefix('-') {
+            Some(count) => count.parse().map(From::Last).map_err(wrong),
+            None => text.parse().map(From::Offset).map_err(wrong),
+        },
+    }
+}
+
+impl From {
+    /// The offset that this means in a log of this extent.
+    fn offset(self, log: &End) -> Offset {
+        match self {
+            Self::Start => log.first,
+            Self::End => log.end,
+            Self::Offset(offset) => Offset(offset),
+            Self::Last(count) => Offset(log.end.0.saturating_sub(count)).max(log.first),
+        }
+    }
+}
+
+pub(crate) async fn run(args: TailArgs, global: &Global) -> Result<(), Failure> {
+    let client = remote::connect(global).await?;
+    let log = client.end().await?;
+    let first = args.from.offset(&log);
+    let mut end = if args.until_end { log.end } else { Offset(u64::MAX) };
+    if let Some(count) = args.count {
+        end = end.min(first.plus(count));
+    }
+
+    let mut output = Output::new();
+    if first < end {
+        let mut tail = client.tail(first).await?;
+        while tail.position() < end {
+            let batch = tail.next_batch().await?;
+            for record in batch.records().take_while(|record| record.offset < end) {
+                match args.output {
+                    Format::Raw => write_line(&record.record, output.buffer()),
+                    Format::Json => output.push_json(&Printed::new(&record)),
+                }
+            }
+            // At the end of what there is, nothing is held back; before it, pieces are large.
+            if tail.position() >= tail.end() { output.flush().await? } else { output.settle().await? }
+        }
+    }
+    output.flush().await?;
+    client.close().await;
+    Ok(())
+}
+
+/// One line of `-o json`.
+#[derive(Debug, Serialize)]
+struct Printed<'a> {
+    offset: u64,
+    producer: &'a str,
+    sequence: u64,
+    timestamp: i64,
+    key: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_encoding: Option<&'static str>,
+    value: Option<Text<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_encoding: Option<&'static str>,
+}
+
+/// Bytes as JSON can hold them.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+enum Text<'a> {
+    Utf8(&'a str),
+    Base64(String),
+}
+
+impl<'a> Text<'a> {
+    fn new(bytes: &'a Bytes) -> Self {
+        str::from_utf8(bytes).map_or_else(|_| Self::Base64(STANDARD.encode(bytes)), Self::Utf8)
+    }
+
+    fn encoding(&self) -> Option<&'static str> {
+        matches!(self, Self::Base64(_)).then_some("base64")
+    }
+}
+
+impl<'a> Printed<'a> {
+    fn new(record: &'a TailRecord) -> Self {
+        let key = record.record.key.as_ref().map(Text::new);
+        let value = record.record.value.as_ref().map(Text::new);
+        Self {
+            offset: record.offset.0,
+            producer: &record.producer,
+            sequence: record.sequence.0,
+            timestamp: record.record.timestamp,
+            key_encoding: key.as_ref().and_then(Text::encoding),
+            key,
+            value_encoding: value.as_ref().and_then(Text::encoding),
+            value,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sequor_client::{
+        Record,
+        protocol::{Lineage, Revision, Sequence},
+    };
+
+    use super::*;
+
+    #[test]
+    fn from_is_a_place_in_the_log() {
+        let log =
+            End { first: Offset(10), end: Offset(50), revision: Revision(0), lineage: Lineage::default() };
+        let offset = |text| from(text).unwrap().offset(&log).0;
+        assert_eq!(
+            ["start", "end", "0", "42", "-1", "-40", "-1000"].map(offset),
+            [10, 50, 0, 42, 49, 10, 10]
+        );
+        for wrong in ["", "-", "middle", "-x", "1.5", "--1"] {
+            assert!(from(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    fn print(record: Record) -> String {
+        let record = TailRecord { offset: Offset(7), producer: "p".into(), sequence: Sequence(3), record };
+        serde_json::to_string(&Printed::new(&record)).unwrap()
+    }
+
+    #[test]
+    fn json_says_what_is_text_and_what_is_not() {
+        let text = Record::new("a\nb").with_key("").with_timestamp(5);
+        let expected = r#"{"offset":7,"producer":"p","sequence":3,"timestamp":5,"key":"","value":"a\nb"}"#;
+        assert_eq!(print(text), expected);
+
+        let bytes = Record::new(vec![0xff, 0xfe]).with_key(vec![0x80]);
+        assert_eq!(
+            print(bytes),
+            r#"{"offset":7,"producer":"p","sequence":3,"timestamp":0,"key":"gA==","key_encoding":"base64","value":"//4=","value_encoding":"base64"}"#
+        );
+
+        let tombstone = Record::tombstone("k");
+        assert_eq!(
+            print(tombstone),
+            r#"{"offset":7,"producer":"p","sequence":3,"timestamp":0,"key":"k","value":null}"#
+        );
+    }
+}
