@@ -7,7 +7,7 @@
 //!
 //!   0       4        8            16     24          32    36
 //!   | magic | format | generation | term | voted_for | crc |
-//!   | u32   | u32    | u64        | u64  | u64       | u32 |    of incarnation, page number (u64), 32 bytes before
+//!   | u32   | u32    | u64        | u64  | u64       | u32 |   of incarnation, page number (u64), 32 bytes before
 //! ```
 //!
 //! An update writes both copies of the older generation, then syncs once; only then may an answer leave.
