@@ -15,7 +15,7 @@
 use std::{
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use clap::ValueEnum;
@@ -40,7 +40,7 @@ use sequor_client::{
 use crate::{
     cli::Global,
     exit::{Exit, Failure, Verdict},
-    lines::{Line, Lines},
+    lines::{Line, Lines, wall_clock_ms},
     output::Output,
     remote,
     witness::{Suspect, Witness},
@@ -264,7 +264,7 @@ async fn fill<R: AsyncBufRead + Unpin>(
                 None => return Ok(Filled::InputOver),
             },
         };
-        match builder.push(&line.record(now())) {
+        match builder.push(&line.record(wall_clock_ms())) {
             Ok(()) => {}
             Err(PushError::Full) => {
                 *next = Some(line);
@@ -341,18 +341,19 @@ impl Summary {
 /// Tells on stderr what was there and what is there now.
 fn tell(producer: &str, there: u64, summary: &Summary, time: Duration) {
     let Summary { records, batches, duplicates, offsets } = summary;
-    let place = offsets.map_or(String::new(), |(first, last)| format!(", from offset {first} to {last}"));
-    let again = if *duplicates == 0 {
-        String::new()
-    } else {
-        format!(", {duplicates} batches recognised as duplicates")
+    let done = match offsets {
+        None => "nothing to append".to_owned(),
+        Some((first, last)) => format!(
+            "appended {records} in {batches} batches as offsets {first} to {last} in {:.2} s",
+            time.as_secs_f64()
+        ),
     };
-    let seconds = time.as_secs_f64();
-    let text = format!(
-        "{producer}: {there} lines were already there; appended {records} in {batches} batches{place} in {seconds:.2} s{again}\n"
-    );
+    let again = match duplicates {
+        0 => String::new(),
+        _ => format!("; {duplicates} batches were written when their answer was lost, and not written again"),
+    };
     // With stderr closed there is nobody left to tell.
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = writeln!(io::stderr(), "{producer}: {there} lines were already there; {done}{again}");
 }
 
 /// A bar on a terminal, nothing elsewhere. How long the input is, is not known.
@@ -362,10 +363,4 @@ fn progress() -> ProgressBar {
     }
     let style = ProgressStyle::with_template("{spinner} {human_pos} lines appended, {per_sec}, {elapsed}");
     ProgressBar::new_spinner().with_style(style.expect("the template is sound"))
-}
-
-/// Milliseconds since 1970; 0 on a machine whose clock stands before.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -7,7 +7,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{append::AppendArgs, certs::CertsArgs, serve::ServeArgs, status::StatusArgs, tail::TailArgs};
+use crate::{
+    append::AppendArgs, certs::CertsArgs, quickstart::QuickstartArgs, serve::ServeArgs, status::StatusArgs,
+    tail::TailArgs,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,6 +57,8 @@ pub(crate) struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// See it work: three brokers, a real file, a leader killed half way, and the numbers.
+    Quickstart(QuickstartArgs),
     /// Make certificates, identities and configuration of a cluster.
     Certs(CertsArgs),
     /// Run one broker.

@@ -10,7 +10,7 @@
 //! A last line that does not end with a newline is marked by a header, so that `tail -o raw` gives back the input byte
 //! for byte. The mark is part of the content: a file that grew in the middle of its last line is another input.
 
-use std::io;
+use std::{io, time::SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
@@ -59,6 +59,12 @@ pub(crate) fn write_line(record: &Record, out: &mut Vec<u8>) {
     if !record.headers.iter().any(|header| header.name == LINE_END && header.value == NONE) {
         out.push(b'\n');
     }
+}
+
+/// Milliseconds since 1970, for the records of lines that are read now; 0 on a machine whose clock stands before.
+pub(crate) fn wall_clock_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Why a line could not be read.

@@ -24,6 +24,7 @@ mod exit;
 mod lines;
 mod logging;
 mod output;
+mod quickstart;
 mod remote;
 mod serve;
 mod status;
@@ -55,6 +56,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Append(args) => block_on(append::run(args, &global)),
         Command::Tail(args) => block_on(tail::run(args, &global)),
         Command::Status(args) => block_on(status::run(args, &global)),
+        Command::Quickstart(args) => block_on(quickstart::run(args, &global)),
     }
 }
 

@@ -107,7 +107,7 @@ pub(crate) async fn run(args: StatusArgs, global: &Global) -> Result<(), Failure
     config.deadline = config.deadline.min(ANSWER_TIMEOUT);
     let brokers = config.brokers.clone();
     let rows = match Client::connect(&config).await {
-        Ok(client) => ask(&client, &brokers).await,
+        Ok(client) => ask(&client, &brokers, config.deadline).await,
         Err(ConnectError::Unreachable { .. }) => {
             brokers.iter().map(|broker| Row::new(broker, None)).collect()
         }
@@ -123,14 +123,12 @@ pub(crate) async fn run(args: StatusArgs, global: &Global) -> Result<(), Failure
     Ok(())
 }
 
-/// Asks all brokers at the same time.
-pub(crate) async fn ask(client: &Client, brokers: &[Member]) -> Vec<Row> {
+/// Asks all brokers at the same time. One that has not answered after `patience` counts as unreachable.
+pub(crate) async fn ask(client: &Client, brokers: &[Member], patience: Duration) -> Vec<Row> {
     let mut asked = JoinSet::new();
     for broker in brokers.iter().cloned() {
         let client = client.clone();
-        asked.spawn(async move {
-            Row::new(&broker, client.status(broker.id, ANSWER_TIMEOUT).await.ok().as_ref())
-        });
+        asked.spawn(async move { Row::new(&broker, client.status(broker.id, patience).await.ok().as_ref()) });
     }
     let mut rows = asked.join_all().await;
     rows.sort_by_key(|row| row.id);

@@ -49,7 +49,9 @@ pub(crate) enum InputError {
         path: PathBuf,
     },
     /// It has too few lines for anything to happen half way.
-    #[error("{name} has {found} lines, a quickstart needs at least {least}: something has to be half done when the leader dies")]
+    #[error(
+        "{name} has {found} lines, a quickstart needs at least {least}: something has to be half done when the leader dies"
+    )]
     TooShort {
         /// The file.
         name: String,

@@ -74,9 +74,9 @@ pub(crate) fn time(time: Duration) -> String {
 
 /// A number of things for people: 1 record, 34,924 records.
 pub(crate) fn count(number: u64, thing: &str) -> String {
-    let plural = match (number, thing) {
-        (1, _) => "",
-        (_, "batch") => "es",
+    let plural = match number {
+        1 => "",
+        _ if thing.ends_with("ch") => "es",
         _ => "s",
     };
     format!("{} {thing}{plural}", grouped(number))

@@ -11,9 +11,19 @@ use std::{
 use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use thiserror::Error;
+
+use sequor_client::{
+    Acknowledgement, Client,
+    protocol::{batch::BatchBuilder, limits::BATCH_BYTES_MAX},
+};
+
+use crate::exit::{Exit, Failure, Verdict};
 
 /// Significant digits of the latency histograms.
 const DIGITS: u8 = 3;
+/// Longest latency that a histogram tells from longer ones. Microseconds.
+const LATENCY_US_MAX: u64 = 600_000_000;
 
 /// What is measured in one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +57,57 @@ pub(crate) struct Row {
     pub(crate) p50_ms: f64,
     /// 99 of 100 batches are confirmed within this time. Milliseconds.
     pub(crate) p99_ms: f64,
+}
+
+/// Loads the cluster in one way, with a producer of its own, and measures.
+///
+/// # Errors
+/// If the producer cannot be opened, or a batch is not confirmed.
+pub(crate) async fn measure(client: &Client, load: Load) -> Result<Row, Failure> {
+    let Load { batch, in_flight, record_bytes, time } = load;
+    let name = format!("quickstart/table/{batch}x{in_flight}");
+    let producer = client.producer(name).in_flight(in_flight).open().await?;
+    let value = vec![b'x'; record_bytes];
+    let mut latencies = Histogram::<u64>::new_with_max(LATENCY_US_MAX, DIGITS).expect("the bounds are possible");
+    let mut flying: VecDeque<(Instant, Acknowledgement)> = VecDeque::with_capacity(in_flight);
+    let mut records = 0;
+    let start = Instant::now();
+    loop {
+        while flying.len() < in_flight && start.elapsed() < time {
+            let builder = filled(batch, &value)?;
+            flying.push_back((Instant::now(), producer.send_batch(builder).await?));
+        }
+        let Some((sent, acknowledgement)) = flying.pop_front() else { break };
+        records += u64::from(acknowledgement.await?.records);
+        latencies.saturating_record(u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX));
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let ms = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e3;
+    let (p50_ms, p99_ms) = (ms(0.5), ms(0.99));
+    let records_per_second = records as f64 / seconds;
+    Ok(Row { batch, in_flight, record_bytes, records, seconds, records_per_second, p50_ms, p99_ms })
+}
+
+fn filled(batch: usize, value: &[u8]) -> Result<BatchBuilder, TableError> {
+    let mut builder = BatchBuilder::new();
+    for _ in 0..batch {
+        builder.push_value(None, value, 0).map_err(|_| TableError { batch, record_bytes: value.len() })?;
+    }
+    Ok(builder)
+}
+
+/// So many records of this size are no batch.
+#[derive(Debug, Error)]
+#[error("{batch} records of {record_bytes} bytes do not fit one batch of {BATCH_BYTES_MAX} bytes")]
+pub(crate) struct TableError {
+    batch: usize,
+    record_bytes: usize,
+}
+
+impl Verdict for TableError {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
 }
 
 /// The rows as a table for people.

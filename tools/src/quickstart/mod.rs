@@ -1,0 +1,234 @@
+//! `sequor quickstart`: the main job, on a cluster of its own, with everything that goes wrong in it.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `cluster.rs` | three brokers as child processes |
+//! | `input.rs` | the file |
+//! | `scenario.rs` | what happens to them |
+//! | `wire.rs` | a connection held by hand, to say what the library never would |
+//! | `table.rs` | records per second against the size of a batch |
+//! | `report.rs` | what is told, and whether all of it held |
+//!
+//! The verdict is the program's exit code, and its last line says *exactly once* only when every check held.
+
+mod cluster;
+mod input;
+mod report;
+mod scenario;
+mod table;
+mod wire;
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tempfile::TempDir;
+use thiserror::Error;
+
+use sequor_client::{
+    Client, Config,
+    protocol::limits::{BATCH_RECORDS_MAX, IN_FLIGHT_BATCHES_MAX},
+};
+
+use self::{
+    cluster::Cluster,
+    input::Input,
+    report::{Report, count},
+    scenario::{LINES_MIN, Scenario, wait_for_leader},
+    table::{Load, Row, grouped},
+};
+use crate::{
+    cli::Global,
+    exit::{Exit, Failure, Verdict},
+    output,
+};
+
+/// Brokers in the cluster: the fewest that survive a death.
+const BROKERS: usize = 3;
+/// Largest record that the table can be asked for. Bytes.
+const SIZE_MAX: u64 = 512 << 10;
+/// Longest time for one row of the table. Seconds.
+const SECONDS_MAX: f64 = 3600.0;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The cluster lives in a temporary directory (TMPDIR says where, and so on which disk) and is gone afterwards.
+
+Examples:
+  sequor quickstart
+  sequor quickstart /var/log/syslog --keep ./kept
+  sequor quickstart --only-table --batch 1,100 --in-flight 1,16,64 --size 512 --seconds 10")]
+pub(crate) struct QuickstartArgs {
+    /// The file to append: any, with at least 50 lines. Without it, one that comes with sequor.
+    #[arg(conflicts_with = "only_table")]
+    file: Option<PathBuf>,
+
+    /// Make the cluster in this directory, and leave it there.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+
+    /// Only measure.
+    #[arg(long)]
+    only_table: bool,
+
+    /// Records in a batch, one row of the table for each.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,10,100,1000",
+          value_parser = clap::value_parser!(u64).range(1..=BATCH_RECORDS_MAX as u64))]
+    batch: Vec<u64>,
+
+    /// Batches in flight, one row of the table for each.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,16",
+          value_parser = clap::value_parser!(u64).range(1..=IN_FLIGHT_BATCHES_MAX as u64))]
+    in_flight: Vec<u64>,
+
+    /// Bytes of a record in the table.
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = clap::value_parser!(u64).range(0..=SIZE_MAX))]
+    size: u64,
+
+    /// For how long each row of the table is measured.
+    #[arg(long, value_name = "S", default_value = "2", value_parser = seconds)]
+    seconds: Duration,
+}
+
+/// There is no place for the cluster.
+#[derive(Debug, Error)]
+#[error("cannot make a temporary directory")]
+pub(crate) struct PlaceError {
+    #[from]
+    source: io::Error,
+}
+
+impl Verdict for PlaceError {
+    fn exit(&self) -> Exit {
+        Exit::Error
+    }
+}
+
+/// Where the cluster lives.
+enum Place {
+    Temporary(TempDir),
+    Kept(PathBuf),
+}
+
+impl Place {
+    fn new(keep: Option<PathBuf>) -> Result<Self, PlaceError> {
+        Ok(match keep {
+            Some(path) => Self::Kept(path),
+            None => Self::Temporary(tempfile::Builder::new().prefix("sequor-quickstart-").tempdir()?),
+        })
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(dir) => dir.path(),
+            Self::Kept(path) => path,
+        }
+    }
+}
+
+pub(crate) async fn run(args: QuickstartArgs, global: &Global) -> Result<(), Failure> {
+    let input = match args.only_table {
+        true => None,
+        false => Some(Input::read(args.file.as_deref(), LINES_MIN).await?),
+    };
+    let place = Place::new(args.keep.clone())?;
+    let mut cluster = Cluster::start(place.path(), BROKERS)?;
+    let mut config = Config::load(cluster.context())?;
+    config.deadline = global.deadline;
+
+    let mut report = Report::default();
+    if let Some(input) = &input {
+        let (lines, bytes) = (count(input.lines.len() as u64, "line"), grouped(input.bytes.len() as u64));
+        output::print(&format!("sequor quickstart: {}, {lines}, {bytes} bytes\n\n", input.name))?;
+        let progress = bar("{bar:40} {human_pos} of {human_len} lines");
+        let (cluster, config, report) = (&mut cluster, &config, &mut report);
+        Scenario { cluster, config, input, report, progress: &progress }.play().await?;
+        output::print("\n")?;
+    }
+    let rows = measure(&args, &mut cluster, &config).await?;
+    output::print(&heading(&args))?;
+    output::print(&table::render(&rows))?;
+    if let Some(input) = &input {
+        output::print(&next_commands(&place))?;
+        let held = report.verdict()?;
+        let lines = count(input.lines.len() as u64, "line");
+        output::print(&format!("\nexactly once: {lines}, and all {held} checks held\n"))?;
+    }
+    Ok(())
+}
+
+/// Measures every row of the table.
+async fn measure(args: &QuickstartArgs, cluster: &mut Cluster, config: &Config) -> Result<Vec<Row>, Failure> {
+    let client = Client::connect(config).await?;
+    wait_for_leader(cluster, &client, config).await?;
+    let size = |number: u64| usize::try_from(number).expect("it has a limit");
+    let progress = bar("{bar:40} {pos} of {len} rows measured");
+    progress.set_length((args.batch.len() * args.in_flight.len()) as u64);
+    let mut rows = Vec::new();
+    for &in_flight in &args.in_flight {
+        for &batch in &args.batch {
+            let (batch, in_flight, record_bytes) = (size(batch), size(in_flight), size(args.size));
+            rows.push(
+                table::measure(&client, Load { batch, in_flight, record_bytes, time: args.seconds }).await?,
+            );
+            progress.inc(1);
+        }
+    }
+    progress.finish_and_clear();
+    client.close().await;
+    Ok(rows)
+}
+
+fn heading(args: &QuickstartArgs) -> String {
+    format!(
+        "Confirmed records of {} bytes per second, {} s for each row; p50 and p99 of the time to confirm a batch:\n\n",
+        grouped(args.size),
+        args.seconds.as_secs_f64()
+    )
+}
+
+/// Three commands to paste.
+fn next_commands(place: &Place) -> String {
+    let program = program();
+    let (first, dir) = match place {
+        Place::Kept(dir) => (String::new(), dir.display().to_string()),
+        Place::Temporary(_) => (format!("{program} certs init ./demo && "), "./demo".to_owned()),
+    };
+    format!(
+        "
+Next, to paste:
+
+  {first}for n in 1 2 3; do {program} serve --config {dir}/broker-$n.toml 2> {dir}/broker-$n.log & done
+  seq 100000 | {program} --context {dir}/context.toml append --producer numbers
+  {program} --context {dir}/context.toml tail --until-end | tail -3
+"
+    )
+}
+
+/// How to call this program from here.
+fn program() -> String {
+    let path = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sequor"));
+    let here = std::env::current_dir().ok();
+    let short = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_path_buf));
+    short.unwrap_or(path).display().to_string()
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn bar(template: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(template).expect("the template is sound");
+    ProgressBar::new(0).with_style(style)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "it is not a number of seconds".to_owned())?;
+    if seconds > 0.0 && seconds <= SECONDS_MAX {
+        return Ok(Duration::from_secs_f64(seconds));
+    }
+    Err(format!("it has to be more than 0 and at most {SECONDS_MAX}"))
+}
