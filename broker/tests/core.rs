@@ -1,0 +1,425 @@
+//! The core, step by step: three brokers whose disks and messages move only when the test says so.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sequor_broker::core::genesis::{Genesis, Member, Settings as Shared};
+use sequor_broker::core::time::Time;
+use sequor_broker::core::{Caller, Core, PeerMessage, SessionId, Settings, Subscription, Timing};
+use sequor_client::protocol::batch::BatchBuilder;
+use sequor_client::protocol::{
+    Acks, Append, Appended, BrokerId, ClusterId, Context, Epoch, Feature, Incarnation, Instance, Lineage,
+    Lookup, Offset, Open, ProducerId, Refusal, Request, RequestId, Response, Sequence,
+};
+use sequor_wal::disk::memory::MemoryDisk;
+use sequor_wal::{Identity, Opened, Ticket};
+
+const CLUSTER: ClusterId = ClusterId([7; 16]);
+const LINEAGE: Lineage = Lineage([8; 16]);
+const TICK_US: u64 = 10_000;
+
+/// Three cores, and what is on its way between them.
+struct Trio {
+    now: Time,
+    cores: Vec<Core>,
+    messages: VecDeque<(u64, u64, PeerMessage)>,
+    tickets: Vec<Option<Ticket>>,
+    next_id: u64,
+}
+
+impl Trio {
+    fn start() -> Self {
+        let member = |id: u8| Member {
+            id: BrokerId(id.into()),
+            address: format!("broker-{id}:7400"),
+            certificate: [id; 32],
+        };
+        let genesis = Genesis::new((1..=3).map(member).collect(), Shared::default()).unwrap();
+        let cores = (1..=3).map(|id| core(id, &genesis)).collect();
+        let tickets = (0..3).map(|_| None).collect();
+        Self { now: Time(0), cores, messages: VecDeque::new(), tickets, next_id: 0 }
+    }
+
+    /// Starts, and lets broker 1 become leader with its no-op applied.
+    fn with_leader() -> Self {
+        let mut trio = Self::start();
+        while !trio.cores[0].leads() {
+            trio.now = trio.now + TICK_US;
+            trio.cores[0].handle_tick(trio.now);
+            trio.settle();
+        }
+        trio.settle();
+        trio
+    }
+
+    fn core(&mut self, id: u64) -> &mut Core {
+        &mut self.cores[usize::try_from(id - 1).unwrap()]
+    }
+
+    /// One pass of a broker. Its messages and its ticket stay on their way.
+    fn pass(&mut self, id: u64) {
+        let now = self.now;
+        let core = self.core(id);
+        core.pass(now, 0);
+        assert!(core.halted().is_none(), "{:?}", core.halted());
+        let messages: Vec<_> = std::iter::from_fn(|| core.poll_peer()).collect();
+        while let Some(order) = core.poll_spare() {
+            core.handle_spare(order.run().unwrap());
+        }
+        let ticket = core.poll_ticket();
+        self.messages.extend(messages.into_iter().map(|(to, message)| (id, to.0, message)));
+        if ticket.is_some() {
+            self.tickets[usize::try_from(id - 1).unwrap()] = ticket;
+        }
+    }
+
+    /// Runs the ticket of a broker, if it has one; false if not.
+    fn sync(&mut self, id: u64) -> bool {
+        let Some(ticket) = self.tickets[usize::try_from(id - 1).unwrap()].take() else { return false };
+        let (now, done) = (self.now, ticket.run().unwrap());
+        self.core(id).handle_synced(now, done);
+        self.pass(id);
+        true
+    }
+
+    /// Delivers everything that is on its way to a broker.
+    fn deliver_to(&mut self, id: u64) {
+        let now = self.now;
+        for (from, to, message) in std::mem::take(&mut self.messages) {
+            if to == id {
+                self.core(id).handle_peer(now, BrokerId(from), message);
+            } else {
+                self.messages.push_back((from, to, message));
+            }
+        }
+        self.pass(id);
+    }
+
+    /// Lets everything happen until nothing more does.
+    fn settle(&mut self) {
+        (1..=3).for_each(|id| self.pass(id));
+        loop {
+            let synced = (1..=3).filter(|id| self.sync(*id)).count();
+            if synced == 0 && self.messages.is_empty() {
+                return;
+            }
+            (1..=3).for_each(|id| self.deliver_to(id));
+        }
+    }
+
+    /// Asks broker 1 something; the answer, if there is one, comes later.
+    fn ask(&mut self, request: Request) -> RequestId {
+        self.next_id += 1;
+        let (now, id) = (self.now, RequestId(self.next_id));
+        let context = Context { deadline_ms: 1000, ..Context::default() };
+        self.core(1).handle_request(now, Caller { session: SessionId(1), id }, &context, request);
+        id
+    }
+
+    /// The next answer of broker 1.
+    fn answer(&mut self) -> Option<(RequestId, Response)> {
+        self.core(1).poll_reply().map(|reply| (reply.caller.id, reply.response))
+    }
+
+    /// Asks, lets everything happen, and returns the answer.
+    fn call(&mut self, request: Request) -> Response {
+        let id = self.ask(request);
+        self.settle();
+        let (answered, response) = self.answer().expect("everything has happened");
+        assert_eq!(answered, id);
+        response
+    }
+
+    fn open(&mut self, name: &str) -> ProducerId {
+        let open = Open { name: name.into(), instance: Instance([1; 16]), expected_epoch: Epoch(0) };
+        match self.call(Request::Open(open)) {
+            Response::Opened(producer) => producer.id,
+            other => panic!("not opened: {other:?}"),
+        }
+    }
+}
+
+fn core(id: u64, genesis: &Genesis) -> Core {
+    let disk = MemoryDisk::new();
+    let identity = Identity { cluster: CLUSTER.0, lineage: LINEAGE.0, broker: id, incarnation: None };
+    Identity::create(&disk, &identity).unwrap();
+    let mut identity = Identity::load(&disk).unwrap();
+    identity.set_incarnation(&disk, [1; 16]).unwrap();
+    let sizes = sequor_wal::Settings { segment_bytes: 4 << 20, ..sequor_wal::Settings::default() };
+    let Opened { log, commit, .. } = sequor_wal::open(Arc::new(disk), &identity, sizes).unwrap();
+    let settings = Settings {
+        cluster: CLUSTER,
+        lineage: LINEAGE,
+        broker: BrokerId(id),
+        incarnation: Incarnation([1; 16]),
+        genesis: genesis.clone(),
+        tick_us: TICK_US,
+        timing: Timing { heartbeat_ticks: 3, election_ticks: 15 },
+        seed: id,
+    };
+    Core::new(settings, log, commit, Time(0))
+}
+
+fn batch(producer: ProducerId, first: u64, value: &str) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    builder.push_value(None, value.as_bytes(), 0).unwrap();
+    builder.seal(producer, Epoch(1), Sequence(first))
+}
+
+fn append(producer: ProducerId, first: u64, value: &str) -> Request {
+    let batch = batch(producer, first, value);
+    Request::Append(Append { acks: Acks::Quorum, settled: Sequence(0), expect_end: None, batch })
+}
+
+fn offset_of(response: &Response) -> (Offset, bool) {
+    match response {
+        Response::Appended(Appended { first, duplicate, .. }) => (*first, *duplicate),
+        other => panic!("not written: {other:?}"),
+    }
+}
+
+#[test]
+fn everything_that_waits_for_a_pass_becomes_one_entry() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    let before = trio.core(1).status().last_index;
+    for first in 0..100 {
+        trio.ask(append(producer, first, "x"));
+    }
+    trio.settle();
+    assert_eq!(trio.core(1).status().last_index, before + 1);
+    for expected in 0..100 {
+        let (_, response) = trio.answer().unwrap();
+        assert_eq!(offset_of(&response), (Offset(expected), false));
+    }
+}
+
+#[test]
+fn nothing_is_acknowledged_before_a_majority_has_it_on_disk() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    trio.deliver_to(2);
+    trio.deliver_to(1);
+    assert_eq!(trio.answer(), None, "the follower has it in memory only, so it says nothing");
+    trio.sync(1);
+    assert_eq!(trio.answer(), None, "one disk of three is no majority");
+    trio.sync(2);
+    trio.deliver_to(1);
+    let (_, response) = trio.answer().expect("two disks of three have it");
+    assert_eq!(offset_of(&response), (Offset(0), false));
+}
+
+#[test]
+fn a_commit_alone_writes_nothing() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.call(append(producer, 0, "x"));
+    let syncs: Vec<u64> = (1..=3).map(|id| trio.core(id).status().counters.log_syncs).collect();
+    assert!((1..=3).all(|id| trio.core(id).status().commit == trio.core(1).status().last_index));
+    trio.settle();
+    let after: Vec<u64> = (1..=3).map(|id| trio.core(id).status().counters.log_syncs).collect();
+    assert_eq!(syncs, after, "followers learnt of the commit without a write");
+}
+
+#[test]
+fn a_duplicate_of_what_is_not_committed_waits_for_it() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    let first = trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    let second = trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    assert_eq!(trio.answer(), None);
+    trio.settle();
+    let answers = [trio.answer().unwrap(), trio.answer().unwrap()];
+    assert_eq!(offset_of(&answers.iter().find(|(id, _)| *id == first).unwrap().1), (Offset(0), false));
+    assert_eq!(offset_of(&answers.iter().find(|(id, _)| *id == second).unwrap().1), (Offset(0), true));
+}
+
+#[test]
+fn a_duplicate_of_what_is_applied_is_answered_at_once() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.call(append(producer, 0, "x"));
+    trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    assert_eq!(offset_of(&trio.answer().unwrap().1), (Offset(0), true));
+}
+
+#[test]
+fn a_refusal_waits_until_leadership_is_proven() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.ask(append(producer, 5, "too early"));
+    trio.pass(1);
+    assert_eq!(trio.answer(), None, "a deposed leader could not know that 0 to 4 are written by now");
+    trio.settle();
+    let gap = Refusal::SequenceGap { expected: Sequence(0), found: Sequence(5) };
+    assert_eq!(trio.answer().unwrap().1, Response::Refused(gap));
+}
+
+#[test]
+fn a_question_is_answered_from_what_was_committed_when_it_was_asked() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.call(append(producer, 0, "x"));
+    let Response::End(end) = trio.call(Request::End) else { panic!("no end") };
+    assert_eq!(end.end, Offset(1));
+    let Response::Found(found) = trio.call(Request::Lookup(Lookup { name: "a".into() })) else {
+        panic!("the name is not found")
+    };
+    assert_eq!((found.next, found.epoch), (Sequence(1), Epoch(1)));
+    let unknown = trio.call(Request::Lookup(Lookup { name: "b".into() }));
+    assert_eq!(unknown, Response::Refused(Refusal::UnknownProducer));
+}
+
+/// Deposes broker 1 behind its back: another is elected while nothing reaches broker 1. Says which.
+fn depose(trio: &mut Trio) -> u64 {
+    for _ in 0..100 {
+        trio.now = trio.now + TICK_US;
+        for id in [2, 3] {
+            let now = trio.now;
+            trio.core(id).handle_tick(now);
+            trio.pass(id);
+        }
+        for _ in 0..4 {
+            (2..=3).for_each(|id| _ = trio.sync(id));
+            (2..=3).for_each(|id| trio.deliver_to(id));
+        }
+        trio.messages.retain(|(from, to, _)| *from != 1 && *to != 1);
+        if let Some(leader) = [2, 3].into_iter().find(|id| trio.core(*id).leads()) {
+            return leader;
+        }
+    }
+    panic!("two of three elect nobody within a second");
+}
+
+#[test]
+fn what_a_deposed_leader_did_not_commit_is_unknown_and_what_it_refused_is_asked_elsewhere() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    let written = trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    let refused = trio.ask(append(producer, 9, "gap"));
+    trio.pass(1);
+    trio.messages.clear();
+    let leader = depose(&mut trio);
+    assert_eq!(trio.answer(), None, "broker 1 does not know yet");
+    let now = trio.now;
+    for id in [2, 3] {
+        trio.core(id).handle_tick(now + 5 * TICK_US);
+    }
+    trio.settle();
+    let mut answers = [trio.answer().unwrap(), trio.answer().unwrap()];
+    answers.sort_by_key(|(id, _)| *id);
+    assert_eq!(answers[0], (written, Response::Refused(Refusal::OutcomeUnknown)));
+    let elsewhere = Response::Refused(Refusal::NotLeader { leader: Some(BrokerId(leader)) });
+    assert_eq!(answers[1], (refused, elsewhere));
+}
+
+#[test]
+fn a_follower_sends_clients_to_the_leader() {
+    let mut trio = Trio::with_leader();
+    let now = trio.now;
+    let caller = Caller { session: SessionId(1), id: RequestId(1) };
+    let context = Context { deadline_ms: 1000, ..Context::default() };
+    trio.core(2).handle_request(now, caller, &context, Request::End);
+    trio.pass(2);
+    let response = trio.core(2).poll_reply().unwrap().response;
+    assert_eq!(response, Response::Refused(Refusal::NotLeader { leader: Some(BrokerId(1)) }));
+}
+
+#[test]
+fn what_has_no_meaning_yet_is_refused_by_name() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    let Request::Append(plain) = append(producer, 0, "x") else { unreachable!("it is an append") };
+    let cases = [
+        (Append { acks: Acks::Leader, ..plain.clone() }, Feature::AcksBelowQuorum),
+        (Append { expect_end: Some(Offset(0)), ..plain }, Feature::ExpectEnd),
+    ];
+    for (append, what) in cases {
+        assert_eq!(trio.call(Request::Append(append)), Response::Refused(Refusal::Unsupported { what }));
+    }
+    assert_eq!(
+        trio.call(Request::KeepAlive),
+        Response::Refused(Refusal::Unsupported { what: Feature::Sessions })
+    );
+}
+
+#[test]
+fn bytes_that_are_no_batch_are_refused_and_the_broker_lives() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    let mut bad = batch(producer, 0, "x").to_vec();
+    *bad.last_mut().unwrap() ^= 1;
+    let append_bad = Append { acks: Acks::Quorum, settled: Sequence(0), expect_end: None, batch: bad.into() };
+    let response = trio.call(Request::Append(append_bad));
+    assert!(matches!(response, Response::Refused(Refusal::BadChecksum { .. })), "{response:?}");
+    assert_eq!(offset_of(&trio.call(append(producer, 0, "x"))), (Offset(0), false));
+}
+
+#[test]
+fn a_subscription_reads_on_where_it_stopped() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    let mut subscription = Subscription::new(Offset(0));
+    assert_eq!(trio.core(1).deliver(&mut subscription, 1 << 20), Ok(None));
+    for first in 0..3 {
+        trio.call(append(producer, first, "x"));
+    }
+    let first = trio.core(1).deliver(&mut subscription, 1).unwrap().expect("there are records");
+    assert_eq!((first.batches.len(), first.next, first.end), (1, Offset(1), Offset(3)));
+    assert_eq!(first.names, [(producer, "a".to_owned())]);
+    let rest = trio.core(1).deliver(&mut subscription, 1 << 20).unwrap().expect("there are more");
+    assert_eq!((rest.batches.len(), rest.next), (2, Offset(3)));
+    assert!(rest.names.is_empty(), "it knows the name");
+    let refused = trio.core(2).deliver(&mut Subscription::new(Offset(0)), 1 << 20);
+    assert_eq!(refused, Err(Refusal::NotLeader { leader: Some(BrokerId(1)) }));
+}
+
+#[test]
+fn a_subscription_beyond_the_end_is_told_where_the_end_is() {
+    let mut trio = Trio::with_leader();
+    let beyond = sequor_client::protocol::Subscribe { from: Offset(4) };
+    let refusal = Refusal::OffsetOutOfRange { asked: Offset(4), first: Offset(0), end: Offset(0) };
+    assert_eq!(trio.call(Request::Subscribe(beyond)), Response::Refused(refusal));
+}
+
+#[test]
+fn a_log_that_differs_from_the_leaders_stops_the_broker() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    let now = trio.now;
+    for (from, to, mut message) in std::mem::take(&mut trio.messages) {
+        if to == 2 {
+            message.chain ^= 1;
+            trio.core(2).handle_peer(now, BrokerId(from), message);
+        }
+    }
+    let halt = trio.core(2).halted().expect("it must not go on").to_string();
+    assert!(halt.contains("differs from the leader's"), "{halt}");
+}
+
+#[test]
+fn a_log_that_lost_its_end_stops_the_broker() {
+    let mut trio = Trio::with_leader();
+    let mut heartbeat = None;
+    while heartbeat.is_none() {
+        trio.now = trio.now + TICK_US;
+        let now = trio.now;
+        trio.core(1).handle_tick(now);
+        trio.pass(1);
+        heartbeat = trio.messages.iter().find(|(_, to, _)| *to == 2).map(|(.., message)| message.clone());
+    }
+    let (now, mut message) = (trio.now, heartbeat.unwrap());
+    message.raft.commit = 99;
+    trio.core(2).handle_peer(now, BrokerId(1), message);
+    let halt = trio.core(2).halted().expect("it must not go on").to_string();
+    assert!(halt.contains("has lost entries that it had acknowledged"), "{halt}");
+}
