@@ -29,6 +29,24 @@ const COMMANDS_MAX: usize = 1024;
 ///
 /// It finds the leader, and finds it again when it changes. When the last handle (client, producer or tail) is gone,
 /// its task ends after the outcome of what is in flight.
+///
+/// ```no_run
+/// use sequor_client::{Client, Config, Record, protocol::Offset};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::connect(&Config::load("demo/context.toml")?).await?;
+///
+/// // A producer is a durable name. To open it fences whoever had it before.
+/// let producer = client.producer("orders").open().await?;
+/// let receipt = producer.append(Record::new("hello").with_key("greeting")).await?.await?;
+/// println!("written at offset {}", receipt.first_offset);
+///
+/// let mut tail = client.tail(Offset(0)).await?;
+/// let first = tail.next().await?;
+/// println!("{} {:?}", first.offset, first.record.value);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,

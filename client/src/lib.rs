@@ -1,22 +1,6 @@
 //! The sequor client library: append exactly once, tail without a gap.
 //!
-//! ```no_run
-//! use sequor_client::{Client, Config, Record, protocol::Offset};
-//!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = Client::connect(&Config::load("demo/context.toml")?).await?;
-//!
-//! // A producer is a durable name. To open it fences whoever had it before.
-//! let producer = client.producer("orders").open().await?;
-//! let receipt = producer.append(Record::new("hello").with_key("greeting")).await?.await?;
-//! println!("written at offset {}", receipt.first_offset);
-//!
-//! let mut tail = client.tail(Offset(0)).await?;
-//! let first = tail.next().await?;
-//! println!("{} {:?}", first.offset, first.record.value);
-//! # Ok(())
-//! # }
-//! ```
+//! Begin with [`Client`]: it has an example, and so has the folder `examples/`.
 //!
 //! # What is promised
 //!

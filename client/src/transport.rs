@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt, congestion::CubicConfig};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Largest UDP payload that path discovery may try, if nothing else is configured. Bytes.
@@ -42,6 +42,9 @@ const PEER_CONNECTION_BYTES: u32 = 64 << 20;
 const SEND_BYTES: u64 = 64 << 20;
 const BROKER_STREAMS: u32 = 64;
 
+/// Packets that a new connection may have on their way: of the largest size, or else one probe for the packet size would
+/// fill the window, and hold up everything else, even the word that the connection is closed. Count.
+const INITIAL_WINDOW_PACKETS: u64 = 10;
 /// Round trip that is assumed before the first measurement: a lost first packet is sent again after three of them.
 const INITIAL_RTT: Duration = Duration::from_millis(20);
 
@@ -90,6 +93,8 @@ pub fn config(profile: Profile, mtu: u16) -> Arc<TransportConfig> {
         Profile::Broker => (BROKER_STREAM_BYTES, BROKER_CONNECTION_BYTES.into(), BROKER_STREAMS),
         Profile::Peer => (BROKER_STREAM_BYTES, PEER_CONNECTION_BYTES.into(), 0),
     };
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW_PACKETS * u64::from(within(mtu)));
     let idle = IDLE_TIMEOUT.try_into().expect("five seconds fit QUIC's milliseconds");
     let mut config = TransportConfig::default();
     config
@@ -102,6 +107,7 @@ pub fn config(profile: Profile, mtu: u16) -> Arc<TransportConfig> {
         .datagram_receive_buffer_size(None)
         .initial_rtt(INITIAL_RTT)
         .mtu_discovery_config(Some(discovery))
+        .congestion_controller_factory(Arc::new(congestion))
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(KEEP_ALIVE));
     Arc::new(config)

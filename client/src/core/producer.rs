@@ -164,6 +164,11 @@ impl Producer {
         })
     }
 
+    /// Whether a batch was sent on this turn and has no answer yet.
+    pub(super) fn has_scout(&self, turn: u64) -> bool {
+        self.window.iter().any(|batch| !batch.done && batch.attempts.is_sent(turn))
+    }
+
     /// What `next_to_send` gave was sent. The batch's first number.
     pub(super) fn sent(&mut self, id: RequestId, route: Route, give_up_at: Time) -> Sequence {
         let batch = &mut self.window[self.unsent];

@@ -8,6 +8,12 @@
 //! Two turns are free, so that a client finds the new leader at once; from the third on without success each costs a
 //! pause that doubles up to a limit. The pause has jitter, from the seed, so that a thousand clients of a dead leader
 //! do not come back in the same millisecond.
+//!
+//! A turn is *confirmed* when the target did something that only a leader does, or said in its hello that it leads.
+//! Until then a producer sends one batch as a scout and not its whole window.
+//!
+//! A broker that kept an answer waiting too long is *suspect* for a while: what others believe of it is older than what
+//! happened to us. Its first sign of life ends that.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,6 +25,8 @@ use crate::protocol::{BrokerId, Member};
 
 /// Turns without success that cost nothing.
 const FREE_TURNS: u32 = 2;
+/// How long a silent broker is not asked again while there are others: a few elections.
+const SUSPICION: Duration = Duration::from_secs(2);
 
 /// A connected broker, and the number of the turn to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +72,8 @@ pub(super) struct Routing {
     brokers: BTreeMap<BrokerId, Broker>,
     target: BrokerId,
     turn: u64,
+    confirmed: bool,
+    suspect: Option<(BrokerId, Time)>,
     /// Turns since a target last did what it was asked.
     unlucky: u32,
     not_before: Time,
@@ -89,7 +99,18 @@ impl Routing {
                 (*id, Broker { address: address.clone(), configured: true, failures: 0, link: down })
             })
             .collect();
-        Self { brokers, target, turn: 1, unlucky: 0, not_before: Time(0), backoff, connect_timeout, rng }
+        Self {
+            brokers,
+            target,
+            turn: 1,
+            confirmed: false,
+            suspect: None,
+            unlucky: 0,
+            not_before: Time(0),
+            backoff,
+            connect_timeout,
+            rng,
+        }
     }
 
     /// Where to send now, if anywhere. Asks for the connection if it is missing.
@@ -141,13 +162,40 @@ impl Routing {
             _ => return false,
         }
         self.learn(members);
+        self.heard(id);
         if id == self.target {
-            match leader.filter(|leader| *leader != id && self.knows(*leader)) {
+            match leader.filter(|leader| self.is_good_hint(now, *leader)) {
                 Some(leader) => self.turn_to(now, leader),
-                None => self.turn += 1,
+                None => {
+                    self.turn += 1;
+                    self.confirmed = leader == Some(id);
+                }
             }
         }
         true
+    }
+
+    fn is_good_hint(&self, now: Time, leader: BrokerId) -> bool {
+        leader != self.target && self.knows(leader) && !self.is_suspect(now, leader)
+    }
+
+    fn is_suspect(&self, now: Time, id: BrokerId) -> bool {
+        self.suspect.is_some_and(|(suspect, until)| suspect == id && now < until)
+    }
+
+    /// A sign of life.
+    pub(super) fn heard(&mut self, id: BrokerId) {
+        self.suspect.take_if(|(suspect, _)| *suspect == id);
+    }
+
+    /// Whether the target is known to lead.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
+
+    /// What was sent on turn `turn` was answered as only a leader does.
+    pub(super) fn confirm(&mut self, turn: u64) {
+        self.confirmed |= turn == self.turn;
     }
 
     /// The members as a broker knows them, and those that the user named.
@@ -192,6 +240,7 @@ impl Routing {
     pub(super) fn succeeded(&mut self, id: BrokerId) {
         if id == self.target {
             self.unlucky = 0;
+            self.confirmed = true;
         }
         if let Some(broker) = self.brokers.get_mut(&id) {
             broker.failures = 0;
@@ -204,27 +253,42 @@ impl Routing {
         if turn != self.turn {
             return;
         }
-        let named = leader.filter(|leader| *leader != self.target && self.knows(*leader));
+        let named = leader.filter(|leader| self.is_good_hint(now, *leader));
         let next = named.unwrap_or_else(|| self.next_candidate(now));
         self.turn_to(now, next);
+    }
+
+    /// What was sent on turn `turn` has no answer yet, and it should.
+    pub(super) fn too_slow(&mut self, now: Time, turn: u64) {
+        if turn == self.turn {
+            self.suspect = Some((self.target, now.after(SUSPICION)));
+            self.turn_away(now, turn, None);
+        }
+    }
+
+    /// How many times as long as usual an answer may take: more with each turn without success.
+    pub(super) fn patience(&self) -> u32 {
+        1 << self.unlucky.min(3)
     }
 
     /// The next broker in a circle, rather one that is connected or may be tried now.
     fn next_candidate(&self, now: Time) -> BrokerId {
         let after = self.brokers.range((std::ops::Bound::Excluded(self.target), std::ops::Bound::Unbounded));
         let circle: Vec<_> = after.chain(self.brokers.range(..=self.target)).collect();
-        let usable = |broker: &Broker| match broker.link {
+        let usable = |(id, broker): &&(&BrokerId, &Broker)| match broker.link {
+            _ if self.is_suspect(now, **id) => false,
             Link::Up => true,
             Link::Connecting { .. } => false,
             Link::Down { not_before } => not_before <= now,
         };
-        let best = circle.iter().find(|(_, broker)| usable(broker)).or(circle.first());
+        let best = circle.iter().find(usable).or(circle.first());
         best.map_or(self.target, |(id, _)| **id)
     }
 
     fn turn_to(&mut self, now: Time, target: BrokerId) {
         self.target = target;
         self.turn += 1;
+        self.confirmed = false;
         self.not_before = match self.unlucky.checked_sub(FREE_TURNS) {
             Some(repetition) => now.after(self.backoff.pause(repetition, &mut self.rng)),
             None => now,
@@ -326,6 +390,22 @@ mod tests {
             }
         }
         assert!((20..120).contains(&tries), "{tries} tries in 10 s");
+    }
+
+    #[test]
+    fn a_silent_broker_is_not_believed_to_lead_because_others_say_so() {
+        let (mut routing, mut now) = (routing(), Time(0));
+        let silent = settle(&mut routing, &mut now, None);
+        routing.too_slow(now, silent.turn);
+        for _ in 0..5 {
+            let route = settle(&mut routing, &mut now, Some(silent.broker));
+            assert_ne!(route.broker, silent.broker);
+            routing.turn_away(now, route.turn, Some(silent.broker));
+        }
+        routing.heard(silent.broker);
+        let route = settle(&mut routing, &mut now, None);
+        routing.turn_away(now, route.turn, Some(silent.broker));
+        assert_eq!(settle(&mut routing, &mut now, None).broker, silent.broker);
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub struct Config {
     pub in_flight_bytes: usize,
     /// How long a connection may take to be made, hellos included.
     pub connect_timeout: Duration,
-    /// How long an answer may take before the request is sent again, perhaps elsewhere.
+    /// How long an answer may take before the request is sent again, elsewhere first. Doubles, up to eight times of
+    /// it, as long as nothing succeeds.
     pub attempt_timeout: Duration,
     /// First pause before a repetition. Doubles with each one.
     pub backoff_min: Duration,
@@ -57,7 +58,7 @@ impl Config {
             in_flight_batches: 16,
             in_flight_bytes: 16 << 20,
             connect_timeout: Duration::from_secs(2),
-            attempt_timeout: Duration::from_secs(3),
+            attempt_timeout: Duration::from_millis(500),
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_millis(500),
         }
@@ -302,6 +303,7 @@ impl Session {
         let Some(owned) = self.owners.get(&id).copied().filter(|owned| owned.broker == broker) else {
             return;
         };
+        self.routing.heard(broker);
         self.learn(now, owned, &response);
         match owned.owner {
             Owner::Opening(key) => self.opening_answered(now, key, id, response),
@@ -346,7 +348,7 @@ impl Session {
         let questions = self.questions.values_mut().map(|question| &mut question.attempts);
         slow.extend(openings.chain(questions).filter_map(|attempts| attempts.give_up(now)));
         self.publish(news);
-        slow.into_iter().for_each(|turn| self.routing.turn_away(now, turn, None));
+        slow.into_iter().for_each(|turn| self.routing.too_slow(now, turn));
         self.expire(now);
         self.flush(now);
     }
@@ -417,7 +419,8 @@ impl Session {
             }
             Response::Refused(refusal) => match refusal.class() {
                 Class::Elsewhere | Class::Unknown => self.routing.turn_away(now, owned.turn, None),
-                Class::Later | Class::Final => {}
+                Class::Later => {}
+                Class::Final => self.routing.confirm(owned.turn),
             },
             Response::Appended(appended) => self.saw(owned.broker, appended.end),
             Response::End(end) => self.saw(owned.broker, end.end),
@@ -555,7 +558,7 @@ impl Session {
             let opening = &self.openings[&key];
             let (request, deadline) = (opening.request(), opening.attempts.deadline());
             let id = self.send(now, route, Owner::Opening(key), request, deadline);
-            let give_up_at = now.after(self.config.attempt_timeout);
+            let give_up_at = self.give_up_at(now);
             if let Some(opening) = self.openings.get_mut(&key) {
                 opening.attempts.sent(id, route, give_up_at);
             }
@@ -585,17 +588,20 @@ impl Session {
         let question = &self.questions[&call];
         let (request, deadline) = (question.request.clone(), question.attempts.deadline());
         let id = self.send(now, route, Owner::Call(call), request, deadline);
-        let give_up_at = now.after(self.config.attempt_timeout);
+        let give_up_at = self.give_up_at(now);
         if let Some(question) = self.questions.get_mut(&call) {
             question.attempts.sent(id, route, give_up_at);
         }
     }
 
     fn flush_producers(&mut self, now: Time, route: Route) {
-        let give_up_at = now.after(self.config.attempt_timeout);
+        let give_up_at = self.give_up_at(now);
         let mut producers = std::mem::take(&mut self.producers);
         for (key, producer) in &mut producers {
             while let Some((request, deadline)) = producer.next_to_send(now, route.turn) {
+                if !self.routing.is_confirmed() && producer.has_scout(route.turn) {
+                    break;
+                }
                 let id = RequestId(self.last_id + 1);
                 let first = producer.sent(id, route, give_up_at);
                 let sent = self.send(now, route, Owner::Batch(*key, first), request, deadline);
@@ -606,6 +612,9 @@ impl Session {
     }
 
     fn flush_subscriptions(&mut self, now: Time, route: Route) {
+        if self.routing.is_confirmed() {
+            self.leave_former_leaders(now, route.broker);
+        }
         for key in keys(&self.consumers, |consumer| consumer.wants_stream(now, route.turn)) {
             let id = self.own(route, Owner::Subscription(key));
             let context = self.context(now, Time::NEVER);
@@ -615,6 +624,16 @@ impl Session {
                 let broker = route.broker;
                 self.transmits.push_back(Transmit::Subscribe { broker, id, context, subscribe });
             }
+        }
+    }
+
+    /// Streams of others than the leader are given up: one that is dead may take long to be known as such.
+    fn leave_former_leaders(&mut self, now: Time, leader: BrokerId) {
+        let streams = self.consumers.iter().filter_map(|(key, consumer)| Some((*key, consumer.stream()?)));
+        let left: Vec<_> = streams.filter(|(_, (_, broker))| *broker != leader).collect();
+        for (key, (id, broker)) in left {
+            self.transmits.push_back(Transmit::Unsubscribe { broker, id });
+            self.subscription_closed(now, key, id);
         }
     }
 
@@ -630,6 +649,10 @@ impl Session {
         let id = RequestId(self.last_id);
         self.owners.insert(id, Owned { owner, broker: route.broker, turn: route.turn });
         id
+    }
+
+    fn give_up_at(&self, now: Time) -> Time {
+        now.after(self.config.attempt_timeout.saturating_mul(self.routing.patience()))
     }
 
     fn context(&self, now: Time, deadline: Time) -> Context {
