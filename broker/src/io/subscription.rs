@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use quinn::{Connection, SendStream, WriteError};
 use sequor_client::protocol::{
-    Delivery, Feature, Refusal, Request, RequestId, Response, StreamKind, Subscribe,
+    Feature, Refusal, Request, RequestId, Response, StreamKind, Subscribe,
     frame::{self, RawFrame},
 };
 use thiserror::Error;
@@ -41,7 +41,10 @@ pub(super) async fn serve(
     let frame = frames.next_within(HANDSHAKE_TIMEOUT).await?;
     let id = frame.id;
     let refusal = match begin(broker, frame).await {
-        Ok(subscribe) => deliver(broker, connection, &mut send, id, subscribe).await?,
+        Ok((subscribe, agreed)) => match write(&mut send, id, &agreed).await? {
+            Ok(()) => deliver(broker, connection, &mut send, id, subscribe).await?,
+            Err(refusal) => Some(refusal),
+        },
         Err(refusal) => Some(refusal),
     };
     if let Some(refusal) = refusal {
@@ -50,15 +53,15 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// Asks the core whether this reader may begin here and there.
-async fn begin(broker: &Rc<Broker>, frame: RawFrame) -> Result<Subscribe, Refusal> {
+/// Asks the core whether this reader may begin here, and there. Its consent is where the log ends.
+async fn begin(broker: &Rc<Broker>, frame: RawFrame) -> Result<(Subscribe, Response), Refusal> {
     let (_, context, request) = frame.request().map_err(|(_, refusal)| refusal)?;
     let Request::Subscribe(subscribe) = request else {
         return Err(Refusal::Unsupported { what: Feature::Stream(StreamKind::Subscription as u8) });
     };
     match broker.ask(&context, request).await {
         Response::Refused(refusal) => Err(refusal),
-        _ => Ok(subscribe),
+        agreed => Ok((subscribe, agreed)),
     }
 }
 
@@ -77,7 +80,7 @@ async fn deliver(
         progress.mark_unchanged();
         match broker.deliver(&mut subscription, DELIVERY_BYTES) {
             Ok(Some(delivery)) => {
-                if let Err(refusal) = write(send, id, delivery).await? {
+                if let Err(refusal) = write(send, id, &Response::Delivery(delivery)).await? {
                     return Ok(Some(refusal));
                 }
             }
@@ -97,9 +100,9 @@ async fn deliver(
 async fn write(
     send: &mut SendStream,
     id: RequestId,
-    delivery: Delivery,
+    response: &Response,
 ) -> Result<Result<(), Refusal>, SubscriptionError> {
-    let frame = match frame::encode_response(id, &Response::Delivery(delivery)) {
+    let frame = match frame::encode_response(id, response) {
         Ok(frame) => frame,
         Err(refusal) => return Ok(Err(refusal)),
     };

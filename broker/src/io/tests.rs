@@ -69,7 +69,7 @@ fn a_stopping_leader_hands_over_and_says_where_to_go() {
         tail.read_to(Offset(5)).await;
 
         cluster.stop(first).await;
-        assert_eq!(client.close_code().await, Some(Close::Stopping.code()));
+        assert_eq!(client.close_code().await, Close::Stopping.code());
         let second = cluster.leader().await;
         assert_ne!(first, second);
         let mut client = cluster.client(second).await;
@@ -81,7 +81,11 @@ fn a_stopping_leader_hands_over_and_says_where_to_go() {
         let third = cluster.leader().await;
         let mut client = cluster.client(third).await;
         let fresh = client.append(&producer.batch(Sequence(5), 5)).await;
-        assert_eq!((fresh.first, fresh.duplicate), (Offset(5), false), "the restarted broker makes up a quorum");
+        assert_eq!(
+            (fresh.first, fresh.duplicate),
+            (Offset(5), false),
+            "the restarted broker makes up a quorum"
+        );
         cluster.stop_all().await;
     });
 }
@@ -124,7 +128,7 @@ fn who_may_not_come_in_is_told_why() {
         let leader = cluster.leader().await;
 
         let as_peer = cluster.connect_as_client(leader, ALPN_PEER).await.unwrap();
-        assert_eq!(closed_with(&as_peer).await, Some(Close::WrongRole.code()));
+        assert_eq!(closed_with(&as_peer).await, Close::WrongRole.code());
 
         let stranger = cluster.connect_as_stranger(leader).await;
         let closed = match stranger {
@@ -134,7 +138,7 @@ fn who_may_not_come_in_is_told_why() {
         assert!(matches!(closed, quinn::ConnectionError::ConnectionClosed(_)), "TLS refuses: {closed:?}");
 
         let other = RawClient::greet(cluster.connect(leader).await, ClusterId([9; 16])).await.err().unwrap();
-        assert_eq!(closed_with(&other).await, Some(Close::Hello.code()));
+        assert_eq!(closed_with(&other).await, Close::Hello.code());
         cluster.stop_all().await;
     });
 }
@@ -178,7 +182,7 @@ fn a_wiped_broker_is_not_let_in_again() {
         cluster.wipe(wiped);
         cluster.start(wiped);
         let hello = cluster.greet_as_peer(wiped, leader).await;
-        assert_eq!(hello, Some(Close::OtherIncarnation.code()));
+        assert_eq!(hello, Close::OtherIncarnation.code());
         cluster.stop_all().await;
     });
 }

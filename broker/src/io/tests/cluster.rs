@@ -81,7 +81,8 @@ impl Cluster {
         let any = "127.0.0.1:0".parse().unwrap();
         let socket = transport::socket(any).unwrap();
         let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint = Endpoint::new(transport::endpoint_config(transport::MTU), None, socket, runtime).unwrap();
+        let endpoint =
+            Endpoint::new(transport::endpoint_config(transport::MTU), None, socket, runtime).unwrap();
         let cluster = Self {
             directory: tempfile::tempdir().unwrap(),
             addresses,
@@ -196,7 +197,11 @@ impl Cluster {
         self.connect_as_client(id, ALPN_CLIENT).await.unwrap()
     }
 
-    pub(super) async fn connect_as_client(&self, id: BrokerId, alpn: &[u8]) -> Result<Connection, ConnectionError> {
+    pub(super) async fn connect_as_client(
+        &self,
+        id: BrokerId,
+        alpn: &[u8],
+    ) -> Result<Connection, ConnectionError> {
         self.try_connect(id, alpn, &self.client).await
     }
 
@@ -206,7 +211,7 @@ impl Cluster {
     }
 
     /// Says to `to` the hello of a `from` whose data directory was made anew; gives the code of the answer.
-    pub(super) async fn greet_as_peer(&self, from: BrokerId, to: BrokerId) -> Option<VarInt> {
+    pub(super) async fn greet_as_peer(&self, from: BrokerId, to: BrokerId) -> VarInt {
         let signed = &self.brokers[&from];
         let connection = self.try_connect(to, ALPN_PEER, signed).await.unwrap();
         let hello = PeerHello {
@@ -224,7 +229,12 @@ impl Cluster {
         closed_with(&connection).await
     }
 
-    async fn try_connect(&self, id: BrokerId, alpn: &[u8], signed: &Signed) -> Result<Connection, ConnectionError> {
+    async fn try_connect(
+        &self,
+        id: BrokerId,
+        alpn: &[u8],
+        signed: &Signed,
+    ) -> Result<Connection, ConnectionError> {
         let mut roots = RootCertStore::empty();
         roots.add(self.peers.certificates().remove(0)).unwrap();
         let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -242,7 +252,8 @@ impl Cluster {
     fn init(&self, id: BrokerId) {
         let identity = Identity { cluster: CLUSTER.0, lineage: LINEAGE, broker: id.0, incarnation: None };
         let disk = MmapDisk::open(self.data(id)).unwrap();
-        let sections = self.genesis.encode().into_iter().map(|(id, content)| Section { id, content }).collect();
+        let sections =
+            self.genesis.encode().into_iter().map(|(id, content)| Section { id, content }).collect();
         let chain = sequor_wal::chain_start(&identity.cluster);
         Checkpoint { index: 0, term: 0, chain, sections }.save(&disk).unwrap();
         Identity::create(&disk, &identity).unwrap();

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt};
 use sequor_client::protocol::{
-    Acks, Append, Appended, ClientHello, ClusterId, Context, Epoch, Instance, Offset, Open, ProducerId, Refusal,
-    Request, RequestId, Response, Sequence, StreamKind, Subscribe, VERSION,
+    Acks, Append, Appended, ClientHello, ClusterId, Context, Epoch, Instance, Offset, Open, ProducerId,
+    Refusal, Request, RequestId, Response, Sequence, StreamKind, Subscribe, VERSION,
     batch::BatchBuilder,
     frame::{Decoder, Frame, RawFrame, encode_client_hello, encode_request},
 };
@@ -36,10 +36,10 @@ pub(super) struct Producer {
 }
 
 /// The code with which the other end closed a connection, once it did.
-pub(super) async fn closed_with(connection: &Connection) -> Option<VarInt> {
+pub(super) async fn closed_with(connection: &Connection) -> VarInt {
     match connection.closed().await {
-        ConnectionError::ApplicationClosed(close) => Some(close.error_code),
-        _ => None,
+        ConnectionError::ApplicationClosed(close) => close.error_code,
+        other => panic!("not closed by the other end, but: {other:?}"),
     }
 }
 
@@ -68,7 +68,7 @@ impl RawClient {
         &self.connection
     }
 
-    pub(super) async fn close_code(&self) -> Option<VarInt> {
+    pub(super) async fn close_code(&self) -> VarInt {
         closed_with(&self.connection).await
     }
 
@@ -169,6 +169,7 @@ impl Tail {
                         return read.into_iter().collect();
                     }
                 }
+                Response::End(_) => {} // the broker agrees: deliveries follow
                 other => panic!("not a delivery: {other:?}"),
             }
         }
