@@ -15,7 +15,7 @@ pub(super) const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
 pub(super) const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// For answers that are ready to get into a client's stream: a client that does not read them loses its connection.
 pub(super) const ANSWER_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the answers that are still open when a client has said that it asks no more.
+/// For answers of the core that nobody else bounds: to a subscription, and to a client that asks no more.
 pub(super) const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a refused hello to reach the one who said it.
 pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);

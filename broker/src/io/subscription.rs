@@ -12,11 +12,12 @@ use sequor_client::protocol::{
     frame::{self, RawFrame},
 };
 use thiserror::Error;
+use tokio::time::timeout;
 
 use super::{
     broker::Broker,
     client_stream::{Frames, StreamError, refuse},
-    limits::{DELIVERY_BYTES, HANDSHAKE_TIMEOUT},
+    limits::{DELIVERY_BYTES, HANDSHAKE_TIMEOUT, LAST_ANSWERS_TIMEOUT},
 };
 use crate::core::Subscription;
 
@@ -59,7 +60,8 @@ async fn begin(broker: &Rc<Broker>, frame: RawFrame) -> Result<(Subscribe, Respo
     let Request::Subscribe(subscribe) = request else {
         return Err(Refusal::Unsupported { what: Feature::Stream(StreamKind::Subscription as u8) });
     };
-    match broker.ask(&context, request).await {
+    let answer = timeout(LAST_ANSWERS_TIMEOUT, broker.ask(&context, request)).await;
+    match answer.unwrap_or(Response::Refused(Refusal::Unavailable)) {
         Response::Refused(refusal) => Err(refusal),
         agreed => Ok((subscribe, agreed)),
     }
