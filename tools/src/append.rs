@@ -13,6 +13,7 @@
 //! command says so, and running it again finds out.
 
 use std::{
+    future::ready,
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -62,7 +63,7 @@ pub(crate) struct AppendArgs {
     #[arg(long, env = "SEQUOR_PRODUCER", value_name = "NAME")]
     producer: String,
 
-    /// Most records in a batch.
+    /// Most records in a batch. It holds fewer when the input has no more lines for now.
     #[arg(long, default_value_t = 100, value_parser = up_to(BATCH_RECORDS_MAX))]
     batch: u64,
 
@@ -247,10 +248,13 @@ async fn send<R: AsyncBufRead + Unpin>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Filled {
     Full,
+    NoLineReady,
     InputOver,
 }
 
-/// Fills a batch. A line that has no place in it any more waits in `next`.
+/// Fills a batch: until it is full, or there is no line to be had at once. So the line of a slow input leaves without
+/// waiting for others, and those of a fast one gather while earlier batches are on their way. A line that has no place
+/// any more waits in `next`.
 async fn fill<R: AsyncBufRead + Unpin>(
     builder: &mut BatchBuilder,
     lines: &mut Lines<R>,
@@ -259,10 +263,17 @@ async fn fill<R: AsyncBufRead + Unpin>(
     loop {
         let line = match next.take() {
             Some(line) => line,
-            None => match lines.next().await? {
-                Some(line) => line,
-                None => return Ok(Filled::InputOver),
-            },
+            None => {
+                let read = tokio::select! {
+                    biased;
+                    read = lines.next() => read?,
+                    () = ready(()), if !builder.is_empty() => return Ok(Filled::NoLineReady),
+                };
+                match read {
+                    Some(line) => line,
+                    None => return Ok(Filled::InputOver),
+                }
+            }
         };
         match builder.push(&line.record(wall_clock_ms())) {
             Ok(()) => {}

@@ -65,7 +65,8 @@ fn no_context_is_code_2_and_lists_the_places() {
 #[test]
 fn the_context_is_found_in_its_usual_place() {
     let dir = tempfile::tempdir().unwrap();
-    let made = sequor().args(["certs", "init", "--brokers", "1"]).arg(dir.path().join("made")).output().unwrap();
+    let made =
+        sequor().args(["certs", "init", "--brokers", "1"]).arg(dir.path().join("made")).output().unwrap();
     assert_eq!(code(&made), 0, "{}", said(&made));
     fs::rename(dir.path().join("made"), dir.path().join("sequor-dev")).unwrap();
     let output = sequor().current_dir(dir.path()).args(["--deadline", "100ms", "status"]).output().unwrap();

@@ -68,7 +68,8 @@ pub(crate) async fn measure(client: &Client, load: Load) -> Result<Row, Failure>
     let name = format!("quickstart/table/{batch}x{in_flight}");
     let producer = client.producer(name).in_flight(in_flight).open().await?;
     let value = vec![b'x'; record_bytes];
-    let mut latencies = Histogram::<u64>::new_with_max(LATENCY_US_MAX, DIGITS).expect("the bounds are possible");
+    let mut latencies =
+        Histogram::<u64>::new_with_max(LATENCY_US_MAX, DIGITS).expect("the bounds are possible");
     let mut flying: VecDeque<(Instant, Acknowledgement)> = VecDeque::with_capacity(in_flight);
     let mut records = 0;
     let start = Instant::now();

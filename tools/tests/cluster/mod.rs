@@ -4,12 +4,13 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod appending;
+
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader},
     net::UdpSocket,
-    path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -134,7 +135,8 @@ impl Cluster {
 
     /// What each broker says of itself.
     pub(crate) fn status(&self) -> Vec<Value> {
-        let output = self.run(&["status", "-o", "json"]);
+        // A broker that is dead says nothing: this is how long it is waited for.
+        let output = self.run(&["--deadline", "1s", "status", "-o", "json"]);
         let status: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {output:?}\n{}", self.logs()));
         status["brokers"].as_array().unwrap().clone()
@@ -151,13 +153,22 @@ impl Cluster {
         usize::try_from(leader).unwrap() - 1
     }
 
+    /// Waits until some broker has applied the log up to `end`.
+    pub(crate) fn reach(&self, end: u64) {
+        wait_for(&format!("the log to reach offset {end}"), || {
+            let ends = self.status().into_iter().filter_map(|broker| broker["end_offset"].as_u64());
+            ends.max().filter(|found| *found >= end)
+        });
+    }
+
     /// Waits until every broker answers and has applied what the leader has.
     pub(crate) fn whole(&self) {
         wait_for("all brokers to be level", || {
             let status = self.status();
             let leader = status.iter().find(|broker| broker["role"] == "leader")?;
             let level = |broker: &Value| {
-                broker["leader"] == leader["id"] && broker["end_offset"].as_u64() >= leader["end_offset"].as_u64()
+                broker["leader"] == leader["id"]
+                    && broker["end_offset"].as_u64() >= leader["end_offset"].as_u64()
             };
             status.iter().all(level).then_some(())
         });
@@ -183,71 +194,5 @@ impl Drop for Cluster {
             let _ = child.kill();
             let _ = child.wait();
         }
-    }
-}
-
-/// A running `append`, with the batches that it acknowledged so far.
-#[derive(Debug)]
-pub(crate) struct Appending {
-    child: Child,
-    acks: BufReader<ChildStdout>,
-    errors: PathBuf,
-    /// End offset of the last acknowledged batch.
-    pub(crate) end: u64,
-}
-
-impl Appending {
-    /// Runs `append` on the lines of `file`.
-    pub(crate) fn start(cluster: &Cluster, producer: &str, batch: usize, file: &Path) -> Self {
-        let errors = cluster.path("append.err");
-        let mut child = cluster
-            .command(&["append", "-o", "json", "--producer", producer, "--batch", &batch.to_string()])
-            .arg(file)
-            .stdout(Stdio::piped())
-            .stderr(File::create(&errors).unwrap())
-            .spawn()
-            .unwrap();
-        let acks = BufReader::new(child.stdout.take().unwrap());
-        Self { child, acks, errors, end: 0 }
-    }
-
-    /// Waits until the log is acknowledged up to `end`. False if the command ended before.
-    pub(crate) fn reach(&mut self, end: u64) -> bool {
-        while self.end < end {
-            let mut line = String::new();
-            if self.acks.read_line(&mut line).unwrap() == 0 {
-                return false;
-            }
-            // The last line of a command that was killed may be cut off.
-            let Ok(ack) = serde_json::from_str::<Value>(&line) else { return false };
-            let (first, last) = (ack["first_offset"].as_u64().unwrap(), ack["last_offset"].as_u64().unwrap());
-            assert_eq!(last + 1 - first, ack["records"].as_u64().unwrap(), "{ack}");
-            assert!(self.end == 0 || first == self.end, "acknowledged {ack} after offset {}", self.end);
-            self.end = last + 1;
-        }
-        true
-    }
-
-    /// Kills it with SIGKILL; what it had still printed counts as acknowledged.
-    pub(crate) fn kill(mut self) -> u64 {
-        self.child.kill().unwrap();
-        while self.reach(u64::MAX) {}
-        self.child.wait().unwrap();
-        self.end
-    }
-
-    /// Waits for its own end, which has to be a good one.
-    pub(crate) fn finish(mut self) -> u64 {
-        while self.reach(u64::MAX) {}
-        let status = self.child.wait().unwrap();
-        assert!(status.success(), "append: {status}: {}", fs::read_to_string(&self.errors).unwrap());
-        self.end
-    }
-}
-
-impl Drop for Appending {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
