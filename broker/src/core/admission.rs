@@ -126,11 +126,11 @@ impl Core {
         }
     }
 
-    /// A session that has seen more than a broker has must not be answered by it. (A leader that has applied an entry
-    /// of its term has everything that was ever committed, so there the answer would be another lineage.)
+    /// A session that has seen more than a broker has must not be answered by it. A leader that may decide has
+    /// everything that was ever committed in its head state, so there the session comes from another history.
     fn check_seen(&self, context: &Context) -> Result<(), Refusal> {
-        match context.seen {
-            Some(seen) if self.head.is_some() && seen.end > self.end() => Err(Refusal::Behind),
+        match (context.seen, &self.head) {
+            (Some(seen), Some(head)) if seen.end > head.machine.end() => Err(Refusal::Behind),
             _ => Ok(()),
         }
     }

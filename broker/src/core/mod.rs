@@ -10,8 +10,9 @@
 //!    [`Core::poll_peer`] at once; [`Core::poll_ticket`] hands out the write and the sync as a value.
 //! 4. The driver runs the ticket and returns it by [`Core::handle_synced`]; followers do the same and acknowledge by
 //!    [`Core::handle_peer`]. When a majority has it on stable storage, raft commits it.
-//! 5. The entry is applied: every broker decides it once more, compares the stamps, and folds it (`machine.rs`).
-//! 6. The answer leaves by [`Core::poll_reply`].
+//! 5. What the entry writes was known when it was proposed: the answer leaves by [`Core::poll_reply`].
+//! 6. The entry is applied: every broker decides it once more, compares the stamps, and folds it (`machine.rs`). Readers
+//!    may have it now.
 //!
 //! Events go in by `handle_*`, one `pass` works, work comes out by `poll_*` until it is dry. Time is an argument,
 //! randomness a seed. Two drivers run this object: `io` on a machine, `sim` in a world of its own.
@@ -436,6 +437,7 @@ impl Core {
 
     fn carry_out(&mut self, now: Time, work: Work) -> Result<(), Halt> {
         self.send(now, work.messages)?;
+        self.give_committed_answers();
         for read in work.reads {
             if let Ok(number) = read.request_ctx.as_slice().try_into() {
                 self.waiting.proven(u64::from_le_bytes(number), read.index);
@@ -466,12 +468,8 @@ impl Core {
         }
         self.applied_index = index;
         self.check_head();
-        let released = self.waiting.applied(index, entry.term);
-        for (caller, answer) in released.given {
-            self.give(caller, answer);
-        }
-        for (caller, response) in released.lost {
-            self.reply(caller, response);
+        for (caller, question) in self.waiting.applied(index) {
+            self.give(caller, question);
         }
         Ok(())
     }
@@ -497,6 +495,7 @@ impl Core {
             return;
         }
         if self.led_term.is_some() {
+            self.give_committed_answers();
             self.head = None;
             for (caller, response) in self.waiting.deposed(self.node.commit(), self.leader()) {
                 self.reply(caller, response);
@@ -506,6 +505,18 @@ impl Core {
             self.counters.elections_won += 1;
         }
         self.led_term = leads;
+    }
+
+    /// Answers the requests whose entries are committed, though they may not be applied yet: raft hands an entry out
+    /// only once this broker's own disk has it, and a majority may be faster.
+    fn give_committed_answers(&mut self) {
+        let released = self.waiting.committed(self.node.commit(), |index| self.node.term_of(index));
+        for (caller, answer) in released.given {
+            self.give(caller, answer);
+        }
+        for (caller, response) in released.lost {
+            self.reply(caller, response);
+        }
     }
 
     fn give_ready_answers(&mut self) {

@@ -181,7 +181,13 @@ impl Node {
         self.raw.raft.raft_log.committed
     }
 
-    /// Last index of the log as raft sees it, staged entries included.
+    /// Term of an entry as raft sees it: what was received and is not staged in the log yet counts.
+    #[must_use]
+    pub(super) fn term_of(&self, index: Index) -> Option<Term> {
+        self.raw.raft.raft_log.term(index).ok()
+    }
+
+    /// Last index of the log as raft sees it.
     #[must_use]
     pub(super) fn log_end(&self) -> Index {
         self.raw.raft.raft_log.last_index()
@@ -254,7 +260,7 @@ impl Node {
         let current = message.term >= raft.term;
         let committed = message.entries.iter().take_while(|entry| current && entry.index <= self.commit());
         committed
-            .filter(|entry| raft.raft_log.term(entry.index) != Ok(entry.term))
+            .filter(|entry| self.term_of(entry.index) != Some(entry.term))
             .map(|entry| entry.index)
             .next()
     }

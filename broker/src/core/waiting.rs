@@ -6,8 +6,9 @@
 //!   knowing it. It rests on the head state it was decided against, and on a proof of leadership that began after the
 //!   request arrived: an entry of the same pass if there is one, else one ReadIndex round for all of the pass.
 //!
-//! When leadership is lost, what is at or below the commit is still answered once it is applied. Everything else gets
-//! an answer at once: *unknown* if it may have written, *elsewhere* if it surely did not.
+//! What an entry writes is known when it is proposed, so its request is answered as soon as it is committed; a question
+//! waits until the state has got there. When leadership is lost, everything that is not committed gets an answer at
+//! once: *unknown* if it may have written, *elsewhere* if it surely did not.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -54,6 +55,8 @@ impl Answer {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     entries: BTreeMap<Index, (Term, Vec<(Caller, Answer)>)>,
+    /// Up to this index only questions are left in `entries`.
+    given: Index,
     proofs: VecDeque<Proof>,
     next_proof: u64,
 }
@@ -93,14 +96,32 @@ impl Waiting {
         }
     }
 
-    /// Takes the answers that the entry at (index, term) releases, now that it is applied. Answers that waited for an
-    /// entry of another term at that index get the answer of the loser.
-    pub(super) fn applied(&mut self, index: Index, term: Term) -> Released {
-        match self.entries.remove(&index) {
-            None => Released::default(),
-            Some((expected, answers)) if expected == term => Released { given: answers, lost: Vec::new() },
-            Some((_, answers)) => Released { given: Vec::new(), lost: lost(answers, None).collect() },
+    /// Takes the answers of all entries up to `commit`: what an entry writes was known when it was proposed, and that it
+    /// is committed is all that was missing. Only questions wait on, for the state. Answers that waited for an entry of
+    /// another term than the one that is committed get the answer of the loser.
+    pub(super) fn committed(&mut self, commit: Index, term: impl Fn(Index) -> Option<Term>) -> Released {
+        let mut released = Released::default();
+        if commit <= self.given {
+            return released;
         }
+        for (index, (expected, answers)) in self.entries.range_mut(self.given + 1..=commit) {
+            if term(*index) != Some(*expected) {
+                released.lost.extend(lost(std::mem::take(answers), None));
+                continue;
+            }
+            let (questions, known): (Vec<_>, Vec<_>) =
+                answers.drain(..).partition(|(_, answer)| matches!(answer, Answer::Question(_)));
+            released.given.extend(known);
+            *answers = questions;
+        }
+        self.given = commit;
+        released
+    }
+
+    /// Takes the questions that waited for the entry at `index`, now that it is applied.
+    pub(super) fn applied(&mut self, index: Index) -> Vec<(Caller, Answer)> {
+        debug_assert!(index <= self.given, "what is applied is committed");
+        self.entries.remove(&index).map(|(_, questions)| questions).unwrap_or_default()
     }
 
     /// Takes the answers whose round is proven and whose state is applied.
@@ -121,7 +142,7 @@ impl Waiting {
     }
 }
 
-/// What an applied entry releases.
+/// What committed entries release.
 #[derive(Debug, Default)]
 pub(super) struct Released {
     /// Answers to give.
