@@ -134,6 +134,16 @@ impl Appending {
         self.end
     }
 
+    /// Lets it have the rest, and waits for its end, which has to be with `code`; what it said.
+    pub(crate) fn fail(mut self, code: i32) -> String {
+        self.feed(self.input.lines());
+        self.feed = None;
+        while self.next_ack() {}
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(code), "append: {}", self.errors());
+        self.errors()
+    }
+
     fn errors(&self) -> String {
         fs::read_to_string(&self.errors).unwrap_or_default()
     }

@@ -104,6 +104,11 @@ impl Cluster {
         }
     }
 
+    /// Hands a running broker over to the test, which has to end it.
+    pub(crate) fn take(&mut self, broker: usize) -> Child {
+        self.brokers[broker].take().expect("it runs")
+    }
+
     /// Kills all brokers with SIGKILL, as nearly at once as one can.
     pub(crate) fn kill_all(&mut self) {
         for child in self.brokers.iter_mut().flatten() {

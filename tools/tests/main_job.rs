@@ -1,0 +1,224 @@
+//! The main job without failures: what `append` is given, `tail` gives back; and what each of them refuses.
+
+mod cluster;
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Command, Stdio},
+};
+
+use cluster::{
+    Cluster,
+    appending::{Appending, Input, assert_log_is},
+    sequor, wait_for,
+};
+use serde_json::{Value, json};
+
+/// Runs `append` on bytes; exit code, what it printed, what it said.
+fn append(cluster: &Cluster, args: &[&str], input: &[u8]) -> (i32, String, String) {
+    let mut child = cluster
+        .command(&[&["append"], args].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A command that refuses its input does not read all of it.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn json_lines(text: &[u8]) -> Vec<Value> {
+    text.split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn every_input_comes_back_byte_for_byte() {
+    let cluster = Cluster::start();
+    let inputs: [&[u8]; 8] = [
+        b"",
+        b"\n",
+        b"a\nb\n",
+        b"\n\n\n",
+        b"crlf\r\n\r\n",
+        b"\0\xff\xfe\n\xc3(\n",
+        b"a\n\nno newline",
+        &[&[b'x'; 900_000][..], b"\n", &[b'y'; 900_000]].concat(),
+    ];
+    let mut start = 0;
+    for (number, input) in inputs.iter().enumerate() {
+        let (code, _, said) =
+            append(&cluster, &["--producer", &format!("input/{number}"), "--batch", "2"], input);
+        assert_eq!(code, 0, "{said}");
+        let tailed = cluster.ok(&["tail", "--from", &start.to_string(), "--until-end", "-o", "raw"]);
+        assert!(tailed == *input, "input {number} came back as {} bytes, not {}", tailed.len(), input.len());
+        start += input.split_inclusive(|byte| *byte == b'\n').count();
+    }
+}
+
+#[test]
+fn a_second_run_goes_on_and_another_input_is_refused() {
+    let cluster = Cluster::start();
+    let run = |producer: &str, input: &str| {
+        append(&cluster, &["--producer", producer, "-o", "json"], input.as_bytes())
+    };
+
+    let (code, printed, said) = run("p", "a\nb\nc\n");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("0 lines were already there"), "{said}");
+    let batches = json_lines(printed.as_bytes());
+    assert_eq!(batches.iter().map(|batch| batch["records"].as_u64().unwrap()).sum::<u64>(), 3);
+    assert_eq!(batches[0]["first_offset"], 0);
+    assert_eq!(batches.last().unwrap()["last_offset"], 2);
+    assert!(batches.iter().all(|batch| batch["duplicate"] == false));
+
+    let (code, printed, said) = run("p", "a\nb\nc\nd\ne");
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("3 lines were already there"), "{said}");
+    assert_eq!(json_lines(printed.as_bytes())[0]["first_offset"], 3);
+
+    for (input, words) in [
+        ("a\nb\nc\nd\nE", ["line 5", "sequence 4"]),
+        ("a\nb\nc\nd\ne\n", ["line 5", "offset 4"]),
+        ("a\nb\n", ["ends after 2 lines", "has written 5"]),
+    ] {
+        let (code, printed, said) = run("p", input);
+        assert_eq!(code, 3, "{said}");
+        assert_eq!(printed, "");
+        assert!(words.iter().all(|word| said.contains(word)), "{words:?} are not in: {said}");
+    }
+    assert_eq!(run("another", "a\nb\n").0, 0, "another producer has numbers of its own");
+    assert_log_is(&cluster, b"a\nb\nc\nd\nea\nb\n");
+}
+
+#[test]
+fn tail_begins_and_ends_where_it_is_told() {
+    let cluster = Cluster::start();
+    let lines: String = (0..100).map(|number| format!("{number}\n")).collect();
+    assert_eq!(append(&cluster, &["--producer", "p", "--batch", "7"], lines.as_bytes()).0, 0);
+    let tail = |args: &[&str]| String::from_utf8(cluster.ok(&[&["tail"], args].concat())).unwrap();
+    assert_eq!(tail(&["-n", "3"]), "0\n1\n2\n");
+    assert_eq!(tail(&["--from", "95", "--until-end"]), "95\n96\n97\n98\n99\n");
+    assert_eq!(tail(&["--from", "-2", "--until-end"]), "98\n99\n");
+    assert_eq!(tail(&["--from=-2", "-n", "1"]), "98\n");
+    assert_eq!(tail(&["--from", "-1000", "-n", "1"]), "0\n");
+    assert_eq!(tail(&["--from", "end", "--until-end"]), "");
+    assert_eq!(tail(&["--from", "12", "-n", "0"]), "");
+
+    let printed = json_lines(&cluster.ok(&["tail", "--from", "42", "-n", "1", "-o", "json"]));
+    let timestamp = printed[0]["timestamp"].as_i64().unwrap();
+    assert!(timestamp > 1_700_000_000_000, "milliseconds since 1970");
+    let expected = json!({ "offset": 42, "producer": "p", "sequence": 42, "timestamp": timestamp, "key": null,
+                           "value": "42" });
+    assert_eq!(printed, [expected]);
+}
+
+#[test]
+fn tail_follows_and_sees_what_comes() {
+    let cluster = Cluster::start();
+    cluster.leader();
+    let mut tail = cluster.command(&["tail", "-n", "2"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    assert_eq!(append(&cluster, &["--producer", "p"], b"first\n").0, 0);
+    assert_eq!(lines.next().unwrap().unwrap(), "first", "it is printed before the second one exists");
+    assert_eq!(append(&cluster, &["--producer", "p"], b"first\nsecond\n").0, 0);
+    assert_eq!(lines.next().unwrap().unwrap(), "second");
+    assert!(tail.wait().unwrap().success());
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let cluster = Cluster::start();
+    let lines: String = (0..50_000).map(|number| format!("line {number}\n")).collect();
+    assert_eq!(append(&cluster, &["--producer", "p", "--batch", "1000"], lines.as_bytes()).0, 0);
+    let mut tail = cluster.command(&["tail"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(tail.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert_eq!(first, "line 0\n");
+    let output = tail.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]), "quiet, and with code 0");
+}
+
+#[test]
+fn who_opens_the_name_fences_who_had_it() {
+    let cluster = Cluster::start();
+    let input = Input::new(b"a\nb\nc\nd\n".to_vec());
+    let mut first = Appending::start(&cluster, "p", 1, &input);
+    first.feed(2);
+    first.reach(2);
+    let (code, _, said) = append(&cluster, &["--producer", "p"], b"a\nb\nc\n");
+    assert_eq!(code, 0, "{said}");
+    let said = first.fail(3);
+    assert!(said.contains("fenced"), "{said}");
+    assert_log_is(&cluster, b"a\nb\nc\n");
+}
+
+#[test]
+fn a_broker_that_is_told_to_stop_hands_over_and_ends_well() {
+    let mut cluster = Cluster::start();
+    let leader = cluster.leader();
+    assert_eq!(append(&cluster, &["--producer", "p"], b"a\n").0, 0);
+    let mut child = cluster.take(leader);
+    let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    let status = wait_for("the broker to end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0), "{}", cluster.logs());
+    assert_ne!(cluster.leader(), leader);
+    assert_eq!(append(&cluster, &["--producer", "p"], b"a\nb\n").0, 0);
+    assert_log_is(&cluster, b"a\nb\n");
+}
+
+#[test]
+fn the_quickstart_says_exactly_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lines");
+    let lines: String = (0..5_000).map(|number| format!("line {number}\n")).collect();
+    fs::write(&file, lines).unwrap();
+    let kept = dir.path().join("kept");
+    let output =
+        sequor().args(["quickstart", "--seconds", "0.1", "--keep"]).arg(&kept).arg(&file).output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.lines().last().unwrap().starts_with("exactly once"), "{told}");
+    assert!(kept.join("context.toml").exists(), "it was asked to keep the cluster");
+
+    let short = dir.path().join("short");
+    fs::write(&short, "a\nb\n").unwrap();
+    let output = sequor().arg("quickstart").arg(&short).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("exactly once"));
+}
+
+#[test]
+fn the_table_alone_has_the_rows_that_were_asked_for() {
+    let args = [
+        "quickstart",
+        "--only-table",
+        "--batch",
+        "1,50",
+        "--in-flight",
+        "4",
+        "--size",
+        "64",
+        "--seconds",
+        "0.1",
+    ];
+    let output = sequor().args(args).output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
+    let rows: Vec<Vec<&str>> = told
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .filter(|row: &Vec<_>| row.len() == 6)
+        .collect();
+    let asked: Vec<_> = rows.iter().map(|row| (row[0], row[1])).collect();
+    assert_eq!(asked, [("1", "4"), ("50", "4")], "{told}");
+}
