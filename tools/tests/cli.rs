@@ -1,5 +1,7 @@
 //! The command line as a script sees it: exit codes, what is on stdout, what is on stderr.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod cluster;
 
 use std::{fs, process::Output, time::Instant};

@@ -9,6 +9,8 @@
 //! | `SEQUOR_TEST_KILLS` | 4 | times that the leader is killed |
 //! | `SEQUOR_TEST_ROUNDS` | 3 | times that all brokers are killed at once |
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod cluster;
 
 use cluster::{

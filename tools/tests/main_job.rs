@@ -1,5 +1,7 @@
 //! The main job without failures: what `append` is given, `tail` gives back; and what each of them refuses.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod cluster;
 
 use std::{

@@ -189,12 +189,12 @@ impl Scenario<'_> {
             self.report
                 .say("", &format!("{them} had been written when the answer was lost: not written again"))?;
         }
-        let dense = receipts.iter().scan(0, |end, receipt| {
-            let follows = receipt.first_offset.0 == *end && receipt.first_sequence.0 == *end;
-            *end = receipt.last_offset.0 + 1;
-            Some(follows)
+        let mut next = 0;
+        let dense = receipts.iter().all(|receipt| {
+            let follows = receipt.first_offset.0 == next && receipt.first_sequence.0 == next;
+            next = receipt.last_offset.0 + 1;
+            follows
         });
-        let dense = dense.fold(true, |all, follows| all && follows);
         let all = records == self.input.lines.len() as u64;
         self.report.check(dense && all, "every line was acknowledged, at the offset that its number demands")
     }
@@ -220,7 +220,7 @@ impl Scenario<'_> {
             sent += 1;
             match wire.append(batch).await? {
                 Response::Appended(again) if again.duplicate && again.first == receipt.first_offset => {
-                    duplicates += 1
+                    duplicates += 1;
                 }
                 Response::Refused(Refusal::AlreadyCommitted { .. }) => settled += 1,
                 _ => other += 1,
