@@ -25,6 +25,8 @@ use crate::protocol::{BrokerId, Member};
 
 /// Turns without success that cost nothing.
 const FREE_TURNS: u32 = 2;
+/// How many times as long as usual an answer may take before the broker counts as silent.
+const PATIENCE: u32 = 4;
 /// How long a silent broker is not asked again while there are others: a few elections.
 const SUSPICION: Duration = Duration::from_secs(2);
 
@@ -76,6 +78,8 @@ pub(super) struct Routing {
     suspect: Option<(BrokerId, Time)>,
     /// Turns since a target last did what it was asked.
     unlucky: u32,
+    /// How long answers take of late: a moving average.
+    usual: Duration,
     not_before: Time,
     backoff: Backoff,
     connect_timeout: Duration,
@@ -106,6 +110,7 @@ impl Routing {
             confirmed: false,
             suspect: None,
             unlucky: 0,
+            usual: Duration::ZERO,
             not_before: Time(0),
             backoff,
             connect_timeout,
@@ -266,9 +271,15 @@ impl Routing {
         }
     }
 
-    /// How many times as long as usual an answer may take: more with each turn without success.
-    pub(super) fn patience(&self) -> u32 {
-        1 << self.unlucky.min(3)
+    /// An answer took this long.
+    pub(super) fn took(&mut self, sample: Duration) {
+        self.usual = (self.usual * 7 + sample) / 8;
+    }
+
+    /// How long an answer may take: at least `least`, more where answers usually take long, and more with each turn
+    /// without success.
+    pub(super) fn patience(&self, least: Duration) -> Duration {
+        least.max(self.usual * PATIENCE).saturating_mul(1 << self.unlucky.min(3))
     }
 
     /// The next broker in a circle, rather one that is connected or may be tried now.
@@ -406,6 +417,16 @@ mod tests {
         let route = settle(&mut routing, &mut now, None);
         routing.turn_away(now, route.turn, Some(silent.broker));
         assert_eq!(settle(&mut routing, &mut now, None).broker, silent.broker);
+    }
+
+    #[test]
+    fn far_away_brokers_are_given_more_time() {
+        let mut routing = routing();
+        let least = Duration::from_millis(300);
+        (0..50).for_each(|_| routing.took(Duration::from_millis(2)));
+        assert_eq!(routing.patience(least), least);
+        (0..50).for_each(|_| routing.took(Duration::from_millis(400)));
+        assert!(routing.patience(least) > Duration::from_millis(1_500));
     }
 
     #[test]

@@ -39,8 +39,8 @@ pub struct Config {
     pub in_flight_bytes: usize,
     /// How long a connection may take to be made, hellos included.
     pub connect_timeout: Duration,
-    /// How long an answer may take before the request is sent again, elsewhere first. Doubles, up to eight times of
-    /// it, as long as nothing succeeds.
+    /// How long an answer may take at least before the request is sent again, elsewhere first. Longer where answers
+    /// usually take long, and as long as nothing succeeds. A little more than an election is a good value.
     pub attempt_timeout: Duration,
     /// First pause before a repetition. Doubles with each one.
     pub backoff_min: Duration,
@@ -58,7 +58,7 @@ impl Config {
             in_flight_batches: 16,
             in_flight_bytes: 16 << 20,
             connect_timeout: Duration::from_secs(2),
-            attempt_timeout: Duration::from_millis(500),
+            attempt_timeout: Duration::from_millis(350),
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_millis(500),
         }
@@ -80,6 +80,7 @@ struct Owned {
     broker: BrokerId,
     /// 0 for what was not sent to the target of the routing.
     turn: u64,
+    sent_at: Time,
 }
 
 #[derive(Debug)]
@@ -309,6 +310,7 @@ impl Session {
             Owner::Opening(key) => self.opening_answered(now, key, id, response),
             Owner::Batch(key, first) => {
                 self.owners.remove(&id);
+                self.routing.took(owned.sent_at.until(now));
                 let mut news = News::default();
                 if let Some(producer) = self.producers.get_mut(&key) {
                     let routing = &mut self.routing;
@@ -616,7 +618,7 @@ impl Session {
             self.leave_former_leaders(now, route.broker);
         }
         for key in keys(&self.consumers, |consumer| consumer.wants_stream(now, route.turn)) {
-            let id = self.own(route, Owner::Subscription(key));
+            let id = self.own(now, route, Owner::Subscription(key));
             let context = self.context(now, Time::NEVER);
             if let Some(consumer) = self.consumers.get_mut(&key) {
                 consumer.opened(id, route.broker);
@@ -638,21 +640,22 @@ impl Session {
     }
 
     fn send(&mut self, now: Time, route: Route, owner: Owner, request: Request, deadline: Time) -> RequestId {
-        let id = self.own(route, owner);
+        let id = self.own(now, route, owner);
         let (broker, context) = (route.broker, self.context(now, deadline));
         self.transmits.push_back(Transmit::Request { broker, id, context, request });
         id
     }
 
-    fn own(&mut self, route: Route, owner: Owner) -> RequestId {
+    fn own(&mut self, now: Time, route: Route, owner: Owner) -> RequestId {
         self.last_id += 1;
         let id = RequestId(self.last_id);
-        self.owners.insert(id, Owned { owner, broker: route.broker, turn: route.turn });
+        let owned = Owned { owner, broker: route.broker, turn: route.turn, sent_at: now };
+        self.owners.insert(id, owned);
         id
     }
 
     fn give_up_at(&self, now: Time) -> Time {
-        now.after(self.config.attempt_timeout.saturating_mul(self.routing.patience()))
+        now.after(self.routing.patience(self.config.attempt_timeout))
     }
 
     fn context(&self, now: Time, deadline: Time) -> Context {
