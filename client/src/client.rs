@@ -11,9 +11,10 @@ use tokio::{
 };
 
 use crate::{
+    command::{Command, Question, Released},
     config::Config,
     connection::Network,
-    driver::{self, Command, Health, Question, Released},
+    driver::{self, Health},
     error::{CallError, ConnectError, TailError},
     producer::OpenProducer,
     protocol::{self, BrokerId, End, Member, Offset, Status},

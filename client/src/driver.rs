@@ -17,22 +17,20 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::AbortHandle,
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
 use crate::{
+    command::{Command, Deliveries, Opened, Question, Released, Reply},
     config::Config,
     connection::{Dial, FRAMES_MAX, Follow, Lines, LinkError, Network, News},
     core::{self, Call, Event, Failure, ProducerKey, Session, SubscriptionKey, Time, Transmit},
-    error::{AppendError, CallError, OpenError, TailError},
-    pipeline::{Limits, Outcome, Pipeline, Room},
+    error::{AppendError, CallError, TailError},
+    pipeline::{Limits, Pipeline},
     protocol::{
-        self, BrokerId, ClientHello, Context, End, Member, Offset, Request, RequestId, Response, Status,
-        VERSION,
-        batch::{BatchBuilder, Record},
-        frame::encode_request,
+        self, BrokerId, ClientHello, Context, Request, RequestId, Response, VERSION, frame::encode_request,
         limits::IN_FLIGHT_BATCHES_MAX,
     },
     tail::Delivered,
@@ -44,50 +42,6 @@ const NEWS_MAX: usize = 4096;
 const ROUND_MAX: usize = 256;
 /// For the brokers to hear that the client closes.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
-
-type Reply<T> = oneshot::Sender<T>;
-type Deliveries = mpsc::UnboundedSender<Result<Delivered, TailError>>;
-
-/// What a handle wants.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Open { name: String, deadline: Instant, limits: Limits, reply: Reply<Opened> },
-    Record { producer: ProducerKey, record: Record, deadline: Instant, reply: Reply<Outcome>, room: Room },
-    Batch { producer: ProducerKey, batch: BatchBuilder, deadline: Instant, reply: Reply<Outcome>, room: Room },
-    Flush { producer: ProducerKey, reply: Reply<Result<(), AppendError>> },
-    Ask { question: Question, deadline: Instant },
-    Tail { from: Offset, places: Arc<Semaphore>, deliveries: Deliveries, reply: Reply<SubscriptionKey> },
-    Brokers(Reply<Vec<Member>>),
-    Close(Reply<()>),
-}
-
-pub(crate) type Opened = Result<(ProducerKey, protocol::Producer), OpenError>;
-
-/// A question, and who asks.
-#[derive(Debug)]
-pub(crate) enum Question {
-    Lookup(String, Reply<Result<Option<protocol::Producer>, CallError>>),
-    End(Reply<Result<End, CallError>>),
-    Status(BrokerId, Reply<Result<Status, CallError>>),
-}
-
-impl Question {
-    fn fail(self, why: CallError) {
-        // A caller that is gone does not want to know.
-        match self {
-            Self::Lookup(_, reply) => _ = reply.send(Err(why)),
-            Self::End(reply) => _ = reply.send(Err(why)),
-            Self::Status(_, reply) => _ = reply.send(Err(why)),
-        }
-    }
-}
-
-/// A handle that is gone.
-#[derive(Debug)]
-pub(crate) enum Released {
-    Producer(ProducerKey),
-    Tail(SubscriptionKey),
-}
 
 /// How the client stands with its cluster.
 #[derive(Clone, Debug, Default)]

@@ -26,6 +26,8 @@ pub mod transport;
 #[cfg(feature = "driver")]
 mod client;
 #[cfg(feature = "driver")]
+mod command;
+#[cfg(feature = "driver")]
 mod config;
 #[cfg(feature = "driver")]
 mod connection;

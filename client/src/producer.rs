@@ -14,8 +14,8 @@ use tokio::{
 
 use crate::{
     client::Client,
+    command::{Command, Released},
     core::ProducerKey,
-    driver::{Command, Released},
     error::{AppendError, OpenError},
     pipeline::{Limits, Outcome, Room},
     protocol::{

@@ -9,8 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::{
     client::Client,
+    command::Released,
     core::{Placed, SubscriptionKey},
-    driver::Released,
     error::TailError,
     protocol::{
         Offset, ProducerId, Sequence,

@@ -13,6 +13,8 @@
 //! | file | noun |
 //! |---|---|
 //! | `session.rs` | one client: composes the rest, gives every attempt its id |
+//! | `dispatch.rs` | what may be sent now |
+//! | `answers.rs` | what each answer means |
 //! | `event.rs` | what comes out |
 //! | `routing.rs` | which broker to talk to, and when to try another |
 //! | `attempts.rs` | the attempts of one request, and what is known of their outcomes |
@@ -23,8 +25,10 @@
 //!
 //! Every call ends by its deadline in one of three ways: done, definitely not (and why), or unknown.
 
+mod answers;
 mod attempts;
 mod consumer;
+mod dispatch;
 mod event;
 mod opening;
 mod producer;

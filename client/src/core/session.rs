@@ -15,15 +15,14 @@ use super::{
     AppendRefused, Call, Event, Failure, ProducerKey, SubscriptionKey, Time, Transmit,
     attempts::Attempts,
     consumer::Consumer,
-    opening::{Opening, Progress},
+    opening::Opening,
     producer::{Bounds, News, Producer},
-    routing::{Backoff, Route, Routing},
+    routing::{Backoff, Routing},
 };
 use crate::protocol::{
-    BrokerId, Class, ClusterId, Context, Feature, Field, HighWater, Instance, Lineage, Lookup, Member,
-    Offset, Refusal, Request, RequestId, Response, Sequence, ServerHello, Subscribe, VERSION,
-    batch::BatchBuilder,
-    limits::{DEADLINE_MS_MAX, IN_FLIGHT_BATCHES_MAX},
+    BrokerId, ClusterId, Feature, Field, HighWater, Instance, Lineage, Lookup, Member, Offset, Refusal,
+    Request, RequestId, Response, Sequence, ServerHello, VERSION, batch::BatchBuilder,
+    limits::IN_FLIGHT_BATCHES_MAX,
 };
 
 /// What a session is told at its start.
@@ -67,7 +66,7 @@ impl Config {
 
 /// Whose attempt a request is.
 #[derive(Clone, Copy, Debug)]
-enum Owner {
+pub(super) enum Owner {
     Opening(ProducerKey),
     Batch(ProducerKey, Sequence),
     Call(Call),
@@ -75,20 +74,20 @@ enum Owner {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Owned {
-    owner: Owner,
-    broker: BrokerId,
+pub(super) struct Owned {
+    pub(super) owner: Owner,
+    pub(super) broker: BrokerId,
     /// 0 for what was not sent to the target of the routing.
-    turn: u64,
-    sent_at: Time,
+    pub(super) turn: u64,
+    pub(super) sent_at: Time,
 }
 
 #[derive(Debug)]
-struct Question {
+pub(super) struct Question {
     /// Whom to ask; none for whoever leads.
-    broker: Option<BrokerId>,
-    request: Request,
-    attempts: Attempts,
+    pub(super) broker: Option<BrokerId>,
+    pub(super) request: Request,
+    pub(super) attempts: Attempts,
 }
 
 /// One client of one cluster.
@@ -98,21 +97,21 @@ struct Question {
 /// key up first.
 #[derive(Debug)]
 pub struct Session {
-    config: Config,
-    rng: ChaCha8Rng,
-    routing: Routing,
-    lineage: Option<Lineage>,
-    seen: Option<HighWater>,
-    openings: BTreeMap<ProducerKey, Opening>,
-    producers: BTreeMap<ProducerKey, Producer>,
-    questions: BTreeMap<Call, Question>,
-    consumers: BTreeMap<SubscriptionKey, Consumer>,
-    owners: BTreeMap<RequestId, Owned>,
-    last_id: u64,
-    last_key: u64,
-    wake: Time,
-    transmits: VecDeque<Transmit>,
-    events: VecDeque<Event>,
+    pub(super) config: Config,
+    pub(super) rng: ChaCha8Rng,
+    pub(super) routing: Routing,
+    pub(super) lineage: Option<Lineage>,
+    pub(super) seen: Option<HighWater>,
+    pub(super) openings: BTreeMap<ProducerKey, Opening>,
+    pub(super) producers: BTreeMap<ProducerKey, Producer>,
+    pub(super) questions: BTreeMap<Call, Question>,
+    pub(super) consumers: BTreeMap<SubscriptionKey, Consumer>,
+    pub(super) owners: BTreeMap<RequestId, Owned>,
+    pub(super) last_id: u64,
+    pub(super) last_key: u64,
+    pub(super) wake: Time,
+    pub(super) transmits: VecDeque<Transmit>,
+    pub(super) events: VecDeque<Event>,
 }
 
 impl Session {
@@ -304,23 +303,7 @@ impl Session {
         let Some(owned) = self.owners.get(&id).copied().filter(|owned| owned.broker == broker) else {
             return;
         };
-        self.routing.heard(broker);
-        self.learn(now, owned, &response);
-        match owned.owner {
-            Owner::Opening(key) => self.opening_answered(now, key, id, response),
-            Owner::Batch(key, first) => {
-                self.owners.remove(&id);
-                self.routing.took(owned.sent_at.until(now));
-                let mut news = News::default();
-                if let Some(producer) = self.producers.get_mut(&key) {
-                    let routing = &mut self.routing;
-                    producer.answered(now, first, id, response, |n| routing.pause(n), &mut news);
-                }
-                self.publish(news);
-            }
-            Owner::Call(call) => self.question_answered(now, call, id, response),
-            Owner::Subscription(key) => self.subscription_answered(now, key, owned, id, response),
-        }
+        self.answered(now, id, owned, response);
         self.flush(now);
     }
 
@@ -413,262 +396,12 @@ impl Session {
         self.consumers.get(&subscription).map(Consumer::position)
     }
 
-    /// What an answer says about where to send, and about how far the log is.
-    fn learn(&mut self, now: Time, owned: Owned, response: &Response) {
-        match response {
-            Response::Refused(Refusal::NotLeader { leader }) => {
-                self.routing.turn_away(now, owned.turn, *leader);
-            }
-            Response::Refused(refusal) => match refusal.class() {
-                Class::Elsewhere | Class::Unknown => self.routing.turn_away(now, owned.turn, None),
-                Class::Later => {}
-                Class::Final => self.routing.confirm(owned.turn),
-            },
-            Response::Appended(appended) => self.saw(owned.broker, appended.end),
-            Response::End(end) => self.saw(owned.broker, end.end),
-            _ => self.routing.succeeded(owned.broker),
-        }
-    }
-
-    fn saw(&mut self, broker: BrokerId, end: Offset) {
-        self.routing.succeeded(broker);
-        let Some(lineage) = self.lineage else { return };
-        let seen = self.seen.get_or_insert(HighWater { lineage, ..HighWater::default() });
-        seen.end = seen.end.max(end);
-    }
-
-    fn opening_answered(&mut self, now: Time, key: ProducerKey, id: RequestId, response: Response) {
-        self.owners.remove(&id);
-        let Some(opening) = self.openings.get_mut(&key) else { return };
-        match opening.answered(id, response) {
-            Progress::Goes { pause: false } => {}
-            Progress::Goes { pause: true } => {
-                let pause = self.routing.pause(opening.attempts.pauses());
-                opening.attempts.pause(now, pause);
-            }
-            Progress::Opened(state) => {
-                self.end_opening(key);
-                self.producers.insert(key, Producer::new(key, &state));
-                self.events.push_back(Event::Opened { producer: key, state });
-            }
-            Progress::Failed(why) => {
-                self.end_opening(key);
-                self.events.push_back(Event::OpenFailed { producer: key, why });
-            }
-        }
-    }
-
-    fn end_opening(&mut self, key: ProducerKey) {
-        let ids = self.openings.remove(&key).map(|opening| opening.attempts.ids().collect::<Vec<_>>());
-        self.forget(ids.into_iter().flatten());
-    }
-
-    fn question_answered(&mut self, now: Time, call: Call, id: RequestId, response: Response) {
-        self.owners.remove(&id);
-        let Some(question) = self.questions.get_mut(&call) else { return };
-        question.attempts.close(id);
-        let event = match response {
-            Response::Found(state) => Event::Found { call, state: Some(state) },
-            Response::Refused(Refusal::UnknownProducer) => Event::Found { call, state: None },
-            Response::End(end) => Event::EndIs { call, end },
-            Response::Status(status) => Event::StatusIs { call, status },
-            Response::Refused(refusal) if refusal.class() == Class::Final => {
-                Event::CallFailed { call, why: Failure::Refused(refusal) }
-            }
-            Response::Refused(refusal) => {
-                let pause = self.routing.pause(question.attempts.pauses());
-                if refusal.class() == Class::Later || question.broker.is_some() {
-                    question.attempts.pause(now, pause);
-                }
-                return question.attempts.refused(refusal);
-            }
-            _ => {
-                let pause = self.routing.pause(question.attempts.pauses());
-                return question.attempts.pause(now, pause);
-            }
-        };
-        let ids: Vec<_> = question.attempts.ids().collect();
-        self.questions.remove(&call);
-        self.forget(ids);
-        self.events.push_back(event);
-    }
-
-    fn subscription_answered(
-        &mut self,
-        now: Time,
-        subscription: SubscriptionKey,
-        owned: Owned,
-        id: RequestId,
-        response: Response,
-    ) {
-        let Some(consumer) = self.consumers.get_mut(&subscription) else { return };
-        match response {
-            Response::Delivery(delivery) => {
-                let (names, end) = (delivery.names.clone(), delivery.end);
-                if let Ok(batches) = consumer.delivered(delivery) {
-                    self.events.push_back(Event::Records { subscription, batches, names, end });
-                } else {
-                    self.transmits.push_back(Transmit::Unsubscribe { broker: owned.broker, id });
-                    self.subscription_closed(now, subscription, id);
-                }
-            }
-            Response::Refused(refusal) if refusal.class() == Class::Final => {
-                self.owners.remove(&id);
-                self.consumers.remove(&subscription);
-                self.events.push_back(Event::SubscriptionEnded { subscription, why: refusal });
-            }
-            Response::End(_) => {} // the broker agrees: deliveries follow
-            _ => self.subscription_closed(now, subscription, id),
-        }
-    }
-
-    fn subscription_closed(&mut self, now: Time, subscription: SubscriptionKey, id: RequestId) {
-        self.owners.remove(&id);
-        if let Some(consumer) = self.consumers.get_mut(&subscription)
-            && consumer.closed(id)
-        {
-            let pause = self.routing.pause(consumer.attempts.pauses());
-            consumer.attempts.pause(now, pause);
-        }
-    }
-
-    /// Sends whatever may be sent now, and sets the alarm for the rest.
-    fn flush(&mut self, now: Time) {
-        self.flush_questions_to_one(now);
-        if let Some(route) = self.routing.route(now, &mut self.transmits) {
-            self.flush_openings(now, route);
-            self.flush_questions(now, route);
-            self.flush_producers(now, route);
-            self.flush_subscriptions(now, route);
-        }
-        self.wake = self.next_wake(now);
-    }
-
-    fn next_wake(&self, now: Time) -> Time {
-        let wanted: Vec<_> = self.questions.values().filter_map(|question| question.broker).collect();
-        let attempts = (self.openings.values().map(|opening| &opening.attempts))
-            .chain(self.questions.values().map(|question| &question.attempts))
-            .chain(self.consumers.values().map(|consumer| &consumer.attempts));
-        let attempts = attempts.map(|attempts| attempts.wake(now)).min().unwrap_or(Time::NEVER);
-        let producers = self.producers.values().map(Producer::wake).min().unwrap_or(Time::NEVER);
-        self.routing.wake(now, &wanted).min(attempts).min(producers)
-    }
-
-    fn flush_openings(&mut self, now: Time, route: Route) {
-        let due = |opening: &Opening| opening.attempts.is_due(now, route.turn);
-        for key in keys(&self.openings, due) {
-            let opening = &self.openings[&key];
-            let (request, deadline) = (opening.request(), opening.attempts.deadline());
-            let id = self.send(now, route, Owner::Opening(key), request, deadline);
-            let give_up_at = self.give_up_at(now);
-            if let Some(opening) = self.openings.get_mut(&key) {
-                opening.attempts.sent(id, route, give_up_at);
-            }
-        }
-    }
-
-    fn flush_questions(&mut self, now: Time, route: Route) {
-        let due = |asked: &Question| asked.broker.is_none() && asked.attempts.is_due(now, route.turn);
-        for call in keys(&self.questions, due) {
-            self.send_question(now, route, call);
-        }
-    }
-
-    /// What is asked of one broker has a route of its own, without turns.
-    fn flush_questions_to_one(&mut self, now: Time) {
-        let due = |asked: &Question| asked.broker.is_some() && asked.attempts.is_due(now, 0);
-        for call in keys(&self.questions, due) {
-            if let Some(broker) = self.questions[&call].broker
-                && self.routing.link(now, broker, &mut self.transmits)
-            {
-                self.send_question(now, Route { broker, turn: 0 }, call);
-            }
-        }
-    }
-
-    fn send_question(&mut self, now: Time, route: Route, call: Call) {
-        let question = &self.questions[&call];
-        let (request, deadline) = (question.request.clone(), question.attempts.deadline());
-        let id = self.send(now, route, Owner::Call(call), request, deadline);
-        let give_up_at = self.give_up_at(now);
-        if let Some(question) = self.questions.get_mut(&call) {
-            question.attempts.sent(id, route, give_up_at);
-        }
-    }
-
-    fn flush_producers(&mut self, now: Time, route: Route) {
-        let give_up_at = self.give_up_at(now);
-        let mut producers = std::mem::take(&mut self.producers);
-        for (key, producer) in &mut producers {
-            while let Some((request, deadline)) = producer.next_to_send(now, route.turn) {
-                if !self.routing.is_confirmed() && producer.has_scout(route.turn) {
-                    break;
-                }
-                let id = RequestId(self.last_id + 1);
-                let first = producer.sent(id, route, give_up_at);
-                let sent = self.send(now, route, Owner::Batch(*key, first), request, deadline);
-                assert_eq!(sent, id, "ids are given in order");
-            }
-        }
-        self.producers = producers;
-    }
-
-    fn flush_subscriptions(&mut self, now: Time, route: Route) {
-        if self.routing.is_confirmed() {
-            self.leave_former_leaders(now, route.broker);
-        }
-        for key in keys(&self.consumers, |consumer| consumer.wants_stream(now, route.turn)) {
-            let id = self.own(now, route, Owner::Subscription(key));
-            let context = self.context(now, Time::NEVER);
-            if let Some(consumer) = self.consumers.get_mut(&key) {
-                consumer.opened(id, route.broker);
-                let subscribe = Subscribe { from: consumer.position() };
-                let broker = route.broker;
-                self.transmits.push_back(Transmit::Subscribe { broker, id, context, subscribe });
-            }
-        }
-    }
-
-    /// Streams of others than the leader are given up: one that is dead may take long to be known as such.
-    fn leave_former_leaders(&mut self, now: Time, leader: BrokerId) {
-        let streams = self.consumers.iter().filter_map(|(key, consumer)| Some((*key, consumer.stream()?)));
-        let left: Vec<_> = streams.filter(|(_, (_, broker))| *broker != leader).collect();
-        for (key, (id, broker)) in left {
-            self.transmits.push_back(Transmit::Unsubscribe { broker, id });
-            self.subscription_closed(now, key, id);
-        }
-    }
-
-    fn send(&mut self, now: Time, route: Route, owner: Owner, request: Request, deadline: Time) -> RequestId {
-        let id = self.own(now, route, owner);
-        let (broker, context) = (route.broker, self.context(now, deadline));
-        self.transmits.push_back(Transmit::Request { broker, id, context, request });
-        id
-    }
-
-    fn own(&mut self, now: Time, route: Route, owner: Owner) -> RequestId {
-        self.last_id += 1;
-        let id = RequestId(self.last_id);
-        let owned = Owned { owner, broker: route.broker, turn: route.turn, sent_at: now };
-        self.owners.insert(id, owned);
-        id
-    }
-
-    fn give_up_at(&self, now: Time) -> Time {
-        now.after(self.routing.patience(self.config.attempt_timeout))
-    }
-
-    fn context(&self, now: Time, deadline: Time) -> Context {
-        let left = u32::try_from(now.until(deadline).as_millis()).unwrap_or(u32::MAX);
-        Context { deadline_ms: left.clamp(1, DEADLINE_MS_MAX), seen: self.seen, ..Context::default() }
-    }
-
-    fn publish(&mut self, news: News) {
+    pub(super) fn publish(&mut self, news: News) {
         self.events.extend(news.events);
         self.forget(news.forget);
     }
 
-    fn forget(&mut self, ids: impl IntoIterator<Item = RequestId>) {
+    pub(super) fn forget(&mut self, ids: impl IntoIterator<Item = RequestId>) {
         ids.into_iter().for_each(|id| _ = self.owners.remove(&id));
     }
 
@@ -676,9 +409,4 @@ impl Session {
         self.last_key += 1;
         self.last_key
     }
-}
-
-/// The keys of what meets a condition.
-fn keys<K: Copy + Ord, V>(map: &BTreeMap<K, V>, meets: impl Fn(&V) -> bool) -> Vec<K> {
-    map.iter().filter(|(_, value)| meets(value)).map(|(key, _)| *key).collect()
 }

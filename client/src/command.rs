@@ -1,0 +1,64 @@
+//! What handles say to the driver: commands, questions, and that they are gone.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::Instant,
+};
+
+use crate::{
+    core::{ProducerKey, SubscriptionKey},
+    error::{AppendError, CallError, OpenError, TailError},
+    pipeline::{Limits, Outcome, Room},
+    protocol::{
+        self, BrokerId, End, Member, Offset, Status,
+        batch::{BatchBuilder, Record},
+    },
+    tail::Delivered,
+};
+
+pub(crate) type Reply<T> = oneshot::Sender<T>;
+pub(crate) type Deliveries = mpsc::UnboundedSender<Result<Delivered, TailError>>;
+
+/// What a handle wants.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Open { name: String, deadline: Instant, limits: Limits, reply: Reply<Opened> },
+    Record { producer: ProducerKey, record: Record, deadline: Instant, reply: Reply<Outcome>, room: Room },
+    Batch { producer: ProducerKey, batch: BatchBuilder, deadline: Instant, reply: Reply<Outcome>, room: Room },
+    Flush { producer: ProducerKey, reply: Reply<Result<(), AppendError>> },
+    Ask { question: Question, deadline: Instant },
+    Tail { from: Offset, places: Arc<Semaphore>, deliveries: Deliveries, reply: Reply<SubscriptionKey> },
+    Brokers(Reply<Vec<Member>>),
+    Close(Reply<()>),
+}
+
+pub(crate) type Opened = Result<(ProducerKey, protocol::Producer), OpenError>;
+
+/// A question, and who asks.
+#[derive(Debug)]
+pub(crate) enum Question {
+    Lookup(String, Reply<Result<Option<protocol::Producer>, CallError>>),
+    End(Reply<Result<End, CallError>>),
+    Status(BrokerId, Reply<Result<Status, CallError>>),
+}
+
+impl Question {
+    /// Says that there is no answer.
+    pub(crate) fn fail(self, why: CallError) {
+        // A caller that is gone does not want to know.
+        match self {
+            Self::Lookup(_, reply) => _ = reply.send(Err(why)),
+            Self::End(reply) => _ = reply.send(Err(why)),
+            Self::Status(_, reply) => _ = reply.send(Err(why)),
+        }
+    }
+}
+
+/// A handle that is gone.
+#[derive(Debug)]
+pub(crate) enum Released {
+    Producer(ProducerKey),
+    Tail(SubscriptionKey),
+}
