@@ -105,6 +105,9 @@ impl Node {
             check_quorum: true,
             pre_vote: true,
             read_only_option: ReadOnlyOption::Safe,
+            // Followers learn of a commit with the next append or heartbeat: a message of its own for each commit would
+            // cost two datagrams a follower and hurry nobody.
+            skip_bcast_commit: true,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: COMMITTED_BYTES_PER_READY_MAX,
             ..Config::default()
