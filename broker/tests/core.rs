@@ -1,5 +1,7 @@
 //! The core, step by step: three brokers whose disks and messages move only when the test says so.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

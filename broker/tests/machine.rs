@@ -1,5 +1,7 @@
 //! The state machine against a naive model, and its rules one by one.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
 use std::sync::Arc;
 
 use bytes::Bytes;

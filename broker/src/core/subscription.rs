@@ -5,14 +5,19 @@
 
 use std::collections::BTreeSet;
 
+use sequor_client::protocol::batch::Batch;
 use sequor_client::protocol::{Delivery, Offset, Placed, ProducerId, Refusal};
-use sequor_wal::Index;
+use sequor_wal::{Index, Kind};
 
-use super::effect::{Effect, Effects};
+use super::effect::{Effect, Effects, Written};
 use super::{Core, Halt};
 
 /// Producers whose names a subscription was told, before it begins to forget (and to repeat) them. Count.
 const TOLD_MAX: usize = 4096;
+/// Names in one delivery, so that they fit a frame's body. Bytes.
+const NAMES_BYTES_MAX: usize = 32 << 10;
+/// What a name costs beside its text. Bytes.
+const NAME_OVERHEAD_BYTES: usize = 16;
 
 /// A reader's place.
 #[derive(Debug)]
@@ -36,6 +41,45 @@ impl Subscription {
     }
 }
 
+/// A delivery while it is put together.
+struct Parcel<'a> {
+    told: &'a mut BTreeSet<ProducerId>,
+    delivery: Delivery,
+    room_bytes: usize,
+    names_bytes: usize,
+    full: bool,
+}
+
+impl Parcel<'_> {
+    /// Takes a batch unless it is behind the reader, or the parcel is full. A parcel takes at least one batch.
+    fn take(&mut self, written: &Written, name: impl FnOnce(ProducerId) -> Option<String>) {
+        let (batch, after) = (&written.batch, written.base.plus(written.batch.count().into()));
+        if after <= self.delivery.next {
+            return;
+        }
+        let bytes = batch.bytes().len();
+        self.full = !self.delivery.batches.is_empty()
+            && (bytes > self.room_bytes || self.names_bytes >= NAMES_BYTES_MAX);
+        if self.full {
+            return;
+        }
+        self.tell(batch, name);
+        self.room_bytes = self.room_bytes.saturating_sub(bytes);
+        self.delivery.batches.push(Placed { offset: written.base, batch: batch.bytes().clone() });
+        self.delivery.next = after;
+    }
+
+    fn tell(&mut self, batch: &Batch, name: impl FnOnce(ProducerId) -> Option<String>) {
+        let producer = batch.producer();
+        if self.told.insert(producer)
+            && let Some(name) = name(producer)
+        {
+            self.names_bytes += name.len() + NAME_OVERHEAD_BYTES;
+            self.delivery.names.push((producer, name));
+        }
+    }
+}
+
 impl Core {
     /// The next records for a subscription: about `bytes_max` of them, at least one batch; `None` if there are none
     /// yet. Only what is committed is ever delivered.
@@ -51,67 +95,50 @@ impl Core {
         if !self.node.leads() {
             return Err(Refusal::NotLeader { leader: self.leader() });
         }
-        let mut delivery =
-            Delivery { next: subscription.next, end: self.end(), names: Vec::new(), batches: Vec::new() };
-        let mut index = subscription.at.unwrap_or_else(|| self.positions.at_or_before(subscription.next));
-        let mut room = bytes_max;
-        while delivery.next < delivery.end && index <= self.applied_index && room > 0 {
-            let whole = match self.take_from(index, &mut delivery, &mut room) {
-                Ok(whole) => whole,
-                Err(halt) => {
-                    self.halt(halt);
-                    return Err(Refusal::LogUnreadable { at: delivery.next });
-                }
-            };
-            index += Index::from(whole);
-        }
-        subscription.next = delivery.next;
-        subscription.at = Some(index);
-        if delivery.batches.is_empty() {
-            return Ok(None);
-        }
-        self.tell_names(subscription, &mut delivery);
-        Ok(Some(delivery))
-    }
-
-    /// Takes the wanted batches of one entry; true if it took all of them.
-    fn take_from(&self, index: Index, delivery: &mut Delivery, room: &mut usize) -> Result<bool, Halt> {
-        let entry = self.node.log().entry(index)?;
-        if entry.data.is_empty() || entry.kind != sequor_wal::Kind::Normal {
-            return Ok(true);
-        }
-        let damaged = |cause| Halt::Entry { index, cause };
-        for effect in Effects::open(entry.data).map_err(damaged)? {
-            let Effect::Append(written) = effect.map_err(damaged)? else { continue };
-            let after = written.base.plus(written.batch.count().into());
-            if after <= delivery.next {
-                continue;
-            }
-            let bytes = written.batch.bytes().len();
-            if bytes > *room && !delivery.batches.is_empty() {
-                *room = 0;
-                return Ok(false);
-            }
-            *room = room.saturating_sub(bytes);
-            delivery.batches.push(Placed { offset: written.base, batch: written.batch.bytes().clone() });
-            delivery.next = after;
-        }
-        Ok(true)
-    }
-
-    fn tell_names(&self, subscription: &mut Subscription, delivery: &mut Delivery) {
         if subscription.told.len() > TOLD_MAX {
             subscription.told.clear();
         }
-        for placed in &delivery.batches {
-            let producer = sequor_client::protocol::batch::Batch::trusted(placed.batch.clone())
-                .expect("the batch was read a moment ago")
-                .producer();
-            if subscription.told.insert(producer)
-                && let Some(name) = self.applied.producers().name(producer)
-            {
-                delivery.names.push((producer, name.to_string()));
+        let (next, end) = (subscription.next, self.end());
+        let mut index = subscription.at.unwrap_or_else(|| self.positions.at_or_before(next));
+        let mut parcel = Parcel {
+            told: &mut subscription.told,
+            delivery: Delivery { next, end, names: Vec::new(), batches: Vec::new() },
+            room_bytes: bytes_max,
+            names_bytes: 0,
+            full: false,
+        };
+        while parcel.delivery.next < end && index <= self.applied_index && parcel.room_bytes > 0 {
+            if let Err(halt) = self.take_entry(index, &mut parcel) {
+                let at = parcel.delivery.next;
+                self.halt(halt);
+                return Err(Refusal::LogUnreadable { at });
+            }
+            if parcel.full {
+                break;
+            }
+            index += 1;
+        }
+        let delivery = parcel.delivery;
+        subscription.next = delivery.next;
+        subscription.at = Some(index);
+        Ok(Some(delivery).filter(|delivery| !delivery.batches.is_empty()))
+    }
+
+    /// Offers the batches of one entry.
+    fn take_entry(&self, index: Index, parcel: &mut Parcel<'_>) -> Result<(), Halt> {
+        let entry = self.node.log().entry(index)?;
+        if entry.data.is_empty() || entry.kind != Kind::Normal {
+            return Ok(());
+        }
+        let damaged = |cause| Halt::Entry { index, cause };
+        for effect in Effects::open(entry.data).map_err(damaged)? {
+            if let Effect::Append(written) = effect.map_err(damaged)? {
+                parcel.take(&written, |id| self.applied.producers().name(id).map(ToString::to_string));
+            }
+            if parcel.full {
+                break;
             }
         }
+        Ok(())
     }
 }

@@ -46,8 +46,9 @@ pub enum PinError {
     /// The peer has another data directory than the one it is known by.
     #[error(
         "broker {peer} came back with another data directory: its incarnation is {found}, this broker knows it by \
-         {known}. If its disk was lost, it must not vote under its old id: remove it and add a new broker with \
-         `sequor member replace {peer}`; if the wrong directory was started, start the right one"
+         {known}. If the wrong directory was started, start the right one; if its disk was lost, it must not vote under \
+         its old id again, and the others go on without it (replacing it by a broker with a new id, `sequor member \
+         replace`, is not in this version)"
     )]
     OtherIncarnation {
         /// The peer.
@@ -121,7 +122,7 @@ mod tests {
         pins.check(BrokerId(2), ONE).unwrap();
         let refused = pins.check(BrokerId(2), TWO).unwrap_err();
         assert!(matches!(refused, PinError::OtherIncarnation { known: ONE, found: TWO, .. }), "{refused:?}");
-        assert!(refused.to_string().contains("member replace 2"), "the remedy is named: {refused}");
+        assert!(refused.to_string().contains("must not vote under its old id"), "{refused}");
         pins.check(BrokerId(3), TWO).unwrap();
     }
 

@@ -355,18 +355,18 @@ impl World {
             }
             Transmit::Request { broker, id, context, request } => {
                 if let Some(&connection) = self.clients[number].connections.get(&broker) {
-                    self.to_broker(connection, ToBroker::Frame(encode(id, &context, &request)));
+                    self.send_to_broker(connection, ToBroker::Frame(encode(id, &context, &request)));
                 }
             }
             Transmit::Subscribe { broker, id, context, subscribe } => {
                 if let Some(&connection) = self.clients[number].connections.get(&broker) {
                     let request = sequor_client::protocol::Request::Subscribe(subscribe);
-                    self.to_broker(connection, ToBroker::Frame(encode(id, &context, &request)));
+                    self.send_to_broker(connection, ToBroker::Frame(encode(id, &context, &request)));
                 }
             }
             Transmit::Unsubscribe { broker, id } => {
                 if let Some(&connection) = self.clients[number].connections.get(&broker) {
-                    self.to_broker(connection, ToBroker::Unsubscribe(id));
+                    self.send_to_broker(connection, ToBroker::Unsubscribe(id));
                 }
             }
         }

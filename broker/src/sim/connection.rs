@@ -107,12 +107,12 @@ impl World {
             readers: BTreeMap::new(),
         };
         self.connections.open.insert(id, connection);
-        self.to_broker(id, ToBroker::Hello);
+        self.send_to_broker(id, ToBroker::Hello);
         id
     }
 
     /// Sends something to a connection's broker.
-    pub(super) fn to_broker(&mut self, connection: u64, what: ToBroker) {
+    pub(super) fn send_to_broker(&mut self, connection: u64, what: ToBroker) {
         let delay = self.network.delay(&mut self.random);
         let Some(open) = self.connections.open.get_mut(&connection) else { return };
         open.last_to_broker = open.last_to_broker.max(self.now + delay);
@@ -120,7 +120,7 @@ impl World {
         self.at(at, Event::ToBroker { connection, what });
     }
 
-    fn to_client(&mut self, connection: u64, what: ToClient) {
+    fn send_to_client(&mut self, connection: u64, what: ToClient) {
         let delay = self.network.delay(&mut self.random);
         let Some(open) = self.connections.open.get_mut(&connection) else { return };
         open.last_to_client = open.last_to_client.max(self.now + delay);
@@ -133,7 +133,7 @@ impl World {
         if let Some(open) = self.connections.open.get_mut(&connection) {
             open.forgotten = true;
         }
-        self.to_broker(connection, ToBroker::Closed);
+        self.send_to_broker(connection, ToBroker::Closed);
     }
 
     /// The client forgets all of its connections without knowing.
@@ -174,7 +174,7 @@ impl World {
         match what {
             ToBroker::Hello => {
                 let hello = Box::new(core.hello());
-                self.to_client(connection, ToClient::Hello(hello));
+                self.send_to_client(connection, ToClient::Hello(hello));
             }
             ToBroker::Frame(bytes) => self.take_request(connection, broker, decode(bytes)?)?,
             ToBroker::Unsubscribe(id) => {
@@ -204,7 +204,7 @@ impl World {
     }
 
     /// Sends a broker's answer to whoever asked.
-    pub(super) fn send_reply(&mut self, broker: u64, reply: Reply) {
+    pub(super) fn send_reply(&mut self, broker: u64, reply: &Reply) {
         let (connection, id) = (reply.caller.session.0, reply.caller.id);
         let Some(open) = self.connections.open.get_mut(&connection).filter(|open| open.broker == broker)
         else {
@@ -222,7 +222,7 @@ impl World {
 
     fn send_response(&mut self, connection: u64, id: RequestId, response: &Response) {
         let frame = frame::encode_response(id, response).expect("a broker's answers keep the limits");
-        self.to_client(connection, ToClient::Frame(flatten(frame)));
+        self.send_to_client(connection, ToClient::Frame(flatten(frame)));
     }
 
     /// Sends readers what they may have.

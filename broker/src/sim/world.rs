@@ -223,10 +223,7 @@ impl World {
         self.summary.events += 1;
         self.trace.update(&self.now.0.to_le_bytes());
         self.trace.update(&self.random.get_word_pos().to_le_bytes());
-        let event = match self.hold_if_frozen(event) {
-            Some(event) => event,
-            None => return Ok(()),
-        };
+        let Some(event) = self.hold_if_frozen(event) else { return Ok(()) };
         match event {
             Event::Tick { broker, life } => self.tick(broker, life),
             Event::Pass { broker, life } => self.pass(broker, life),
@@ -352,7 +349,7 @@ impl World {
             self.send_datagram(broker, to.0, &message);
         }
         for reply in replies {
-            self.send_reply(broker, reply);
+            self.send_reply(broker, &reply);
         }
         self.pump_subscriptions(broker);
         self.watch(broker)
