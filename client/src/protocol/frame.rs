@@ -47,23 +47,23 @@ pub const PLACE_BYTES: usize = 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Kind {
-    /// [`ClientHello`].
+    /// [`ClientHello`](super::ClientHello).
     ClientHello = 0x0001,
-    /// [`Request::Open`].
+    /// [`Request::Open`](super::Request::Open).
     Open = 0x0010,
-    /// [`Request::Append`].
+    /// [`Request::Append`](super::Request::Append).
     Append = 0x0011,
-    /// [`Request::Lookup`].
+    /// [`Request::Lookup`](super::Request::Lookup).
     Lookup = 0x0012,
-    /// [`Request::Resolve`].
+    /// [`Request::Resolve`](super::Request::Resolve).
     Resolve = 0x0013,
-    /// [`Request::End`].
+    /// [`Request::End`](super::Request::End).
     End = 0x0014,
-    /// [`Request::Status`].
+    /// [`Request::Status`](super::Request::Status).
     Status = 0x0015,
-    /// [`Request::Subscribe`].
+    /// [`Request::Subscribe`](super::Request::Subscribe).
     Subscribe = 0x0016,
-    /// [`Request::KeepAlive`]: reserved, refused by name.
+    /// [`Request::KeepAlive`](super::Request::KeepAlive): reserved, refused by name.
     KeepAlive = 0x0017,
     /// Retire a producer's name: reserved.
     Retire = 0x0018,
@@ -73,23 +73,23 @@ pub enum Kind {
     Range = 0x0021,
     /// A watch on the key-value view: reserved.
     Watch = 0x0022,
-    /// [`ServerHello`].
+    /// [`ServerHello`](super::ServerHello).
     ServerHello = 0x8001,
-    /// [`Response::Refused`]: the answer to a request of any kind.
+    /// [`Response::Refused`](super::Response::Refused): the answer to a request of any kind.
     Refused = 0x8000,
-    /// [`Response::Opened`].
+    /// [`Response::Opened`](super::Response::Opened).
     Opened = 0x8010,
-    /// [`Response::Appended`].
+    /// [`Response::Appended`](super::Response::Appended).
     Appended = 0x8011,
-    /// [`Response::Found`].
+    /// [`Response::Found`](super::Response::Found).
     Found = 0x8012,
-    /// [`Response::Resolved`].
+    /// [`Response::Resolved`](super::Response::Resolved).
     Resolved = 0x8013,
-    /// [`Response::End`].
+    /// [`Response::End`](super::Response::End).
     EndIs = 0x8014,
-    /// [`Response::Status`].
+    /// [`Response::Status`](super::Response::Status).
     StatusIs = 0x8015,
-    /// [`Response::Delivery`].
+    /// [`Response::Delivery`](super::Response::Delivery).
     Delivery = 0x8016,
 }
 

@@ -1,4 +1,6 @@
-//! A cluster as simple as it can be, the network to it, and clients that are real sessions.
+//! A cluster, the network to it, and clients that are real sessions.
+
+mod cluster;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,16 +13,19 @@ use rand_chacha::ChaCha8Rng;
 use sequor_client::{
     core::{Config, Event, Failure, OpenFailure, ProducerKey, Session, SubscriptionKey, Time, Transmit},
     protocol::{
-        Append, Appended, BrokerId, ClusterId, Delivery, End, Epoch, Incarnation, Instance, Lineage, Member,
-        Offset, Placed, Producer, ProducerId, Refusal, Request, RequestId, Response, Revision, Sequence,
-        ServerHello, VERSION,
+        BrokerId, Epoch, Member, Offset, Refusal, Request, RequestId, Response, Sequence,
         batch::{Batch, BatchBuilder},
     },
 };
 
-const CLUSTER: ClusterId = ClusterId([7; 16]);
+use cluster::{CLUSTER, Cluster};
+
 const BROKERS: [BrokerId; 3] = [BrokerId(1), BrokerId(2), BrokerId(3)];
 const MILLISECOND: u64 = 1_000;
+
+fn members() -> Vec<Member> {
+    BROKERS.map(|id| Member { id, address: format!("broker-{id}:7400") }).to_vec()
+}
 
 /// What became of a batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,125 +33,6 @@ pub(crate) enum Outcome {
     Acked { offset: Offset },
     Failed(Failure),
     Unknown,
-}
-
-#[derive(Clone, Debug, Hash)]
-struct Name {
-    id: ProducerId,
-    epoch: Epoch,
-    instance: Instance,
-    next: Sequence,
-    /// Numbers below it are not remembered one by one.
-    settled: Sequence,
-}
-
-/// The log and what is known of producers: changed by the leader alone, one request at a time.
-#[derive(Default)]
-struct Cluster {
-    leader: Option<BrokerId>,
-    names: BTreeMap<String, Name>,
-    log: Vec<(Offset, Batch)>,
-}
-
-impl Cluster {
-    fn end(&self) -> Offset {
-        self.log.last().map_or(Offset(0), |(offset, batch)| offset.plus(batch.count().into()))
-    }
-
-    fn known(name: &Name) -> Producer {
-        let Name { id, epoch, instance, next, .. } = name.clone();
-        Producer { id, epoch, instance, next, batches: Vec::new(), sealed: Vec::new() }
-    }
-
-    fn handle(&mut self, request: &Request) -> Response {
-        match request {
-            Request::Lookup(lookup) => match self.names.get(&lookup.name) {
-                Some(name) => Response::Found(Self::known(name)),
-                None => Response::Refused(Refusal::UnknownProducer),
-            },
-            Request::Open(open) => {
-                let id = ProducerId(self.names.len() as u64 + 1);
-                let (instance, epoch, next) = (Instance::default(), Epoch(0), Sequence(0));
-                let at = self.end();
-                let name = self.names.entry(open.name.clone()).or_insert(Name {
-                    id,
-                    epoch,
-                    instance,
-                    next,
-                    settled: next,
-                });
-                if name.epoch == open.expected_epoch {
-                    name.epoch = name.epoch.plus(1);
-                    name.instance = open.instance;
-                } else if name.instance != open.instance {
-                    return Response::Refused(Refusal::Fenced { by: name.epoch, at, next: name.next });
-                }
-                Response::Opened(Self::known(name))
-            }
-            Request::Append(append) => self.append(append).unwrap_or_else(Response::Refused),
-            Request::End => Response::End(End {
-                first: Offset(0),
-                end: self.end(),
-                revision: Revision(0),
-                lineage: Lineage([1; 16]),
-            }),
-            other => panic!("the model has no {other:?}"),
-        }
-    }
-
-    /// In the order of checks that the real brokers have: the number first, then the epoch, then the gap.
-    fn append(&mut self, append: &Append) -> Result<Response, Refusal> {
-        let batch = Batch::parse(append.batch.clone())?;
-        batch.check_records()?;
-        let end = self.end();
-        let name = self.names.values_mut().find(|name| name.id == batch.producer());
-        let name = name.ok_or(Refusal::UnknownProducer)?;
-        if batch.first_sequence() < name.settled {
-            return Err(Refusal::AlreadyCommitted { next: name.next });
-        }
-        if name.epoch == batch.epoch() {
-            name.settled = name.settled.max(append.settled.min(name.next));
-        }
-        let written = self.log.iter().find(|(_, old)| {
-            old.producer() == batch.producer() && old.first_sequence() == batch.first_sequence()
-        });
-        if let Some((offset, old)) = written {
-            if old.digest() != batch.digest() {
-                return Err(Refusal::SequenceReused { first: old.first_sequence(), offset: *offset });
-            }
-            return Ok(appended(*offset, old.count(), true, end));
-        }
-        if batch.first_sequence() < name.next {
-            return Err(Refusal::PartlyCommitted { up_to: name.next });
-        }
-        if name.epoch != batch.epoch() {
-            return Err(Refusal::Fenced { by: name.epoch, at: end, next: name.next });
-        }
-        if name.next != batch.first_sequence() {
-            return Err(Refusal::SequenceGap { expected: name.next, found: batch.first_sequence() });
-        }
-        name.next = batch.end_sequence();
-        let count = batch.count();
-        self.log.push((end, batch));
-        Ok(appended(end, count, false, self.end()))
-    }
-
-    /// Up to three batches from the one that holds `from` on.
-    fn read(&self, from: Offset) -> Option<Delivery> {
-        let wanted = self.log.iter().filter(|(offset, batch)| offset.plus(batch.count().into()) > from);
-        let batches: Vec<_> = wanted
-            .take(3)
-            .map(|(offset, batch)| Placed { offset: *offset, batch: batch.bytes().clone() })
-            .collect();
-        let last = batches.last()?.offset;
-        let next =
-            self.log.iter().find(|(offset, _)| *offset > last).map_or(self.end(), |(offset, _)| *offset);
-        Some(Delivery { next, end: self.end(), names: Vec::new(), batches })
-    }
-}
-
-fn appended(first: Offset, count: u32, duplicate: bool, end: Offset) -> Response {
-    Response::Appended(Appended { first, count, duplicate, token: None, branch: None, end })
 }
 
 struct Writer {
@@ -217,12 +103,10 @@ impl World {
     }
 
     pub(crate) fn client(&mut self) -> usize {
-        let brokers =
-            BROKERS.iter().map(|id| Member { id: *id, address: format!("broker-{id}:7400") }).collect();
         let config = Config {
             attempt_timeout: Duration::from_millis(200),
             connect_timeout: Duration::from_millis(200),
-            ..Config::new(CLUSTER, brokers)
+            ..Config::new(CLUSTER, members())
         };
         let session = Session::new(config, self.rng.random(), self.now);
         self.clients.push(Client { session, links: BTreeMap::new(), writer: None, tail: None });
@@ -382,7 +266,7 @@ impl World {
         match happening {
             Happening::Connected { client, broker, link } => {
                 if self.clients[client].links.get(&broker) == Some(&link) {
-                    let hello = self.hello(broker);
+                    let hello = cluster::hello(broker, self.cluster.leader, members());
                     self.clients[client].session.handle_connected(self.now, broker, &hello);
                 }
             }
@@ -458,22 +342,6 @@ impl World {
             }
         }
         self.after(pause, Happening::Deliver { client, broker, link, id, from: next });
-    }
-
-    fn hello(&self, broker: BrokerId) -> ServerHello {
-        ServerHello {
-            version: VERSION,
-            cluster: CLUSTER,
-            lineage: Lineage([1; 16]),
-            broker,
-            incarnation: Incarnation([broker.0 as u8; 16]),
-            level: 1,
-            capabilities: 0,
-            batch_bytes_max: 1 << 20,
-            in_flight_batches_max: 4096,
-            leader: self.cluster.leader,
-            members: BROKERS.map(|id| Member { id, address: format!("broker-{id}:7400") }).to_vec(),
-        }
     }
 
     /// The caller.
