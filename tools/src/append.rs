@@ -14,14 +14,10 @@
 
 use std::{
     future::ready,
-    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 use thiserror::Error;
 use tokio::{
     fs::File,
@@ -30,19 +26,19 @@ use tokio::{
 };
 
 use sequor_client::{
-    Acknowledgement, Client, Receipt,
+    Client,
     protocol::{
-        Offset, Producer, Remembered,
+        Producer, Remembered,
         batch::{BatchBuilder, PushError},
-        limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, IN_FLIGHT_BATCHES_MAX},
+        limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, IN_FLIGHT_BATCHES_MAX, NAME_BYTES_MAX},
     },
 };
 
 use crate::{
     cli::Global,
+    confirmation::{Acks, Confirmation, OnItsWay},
     exit::{Exit, Failure, Verdict},
     lines::{Line, Lines, wall_clock_ms},
-    output::Output,
     remote,
     witness::{Suspect, Witness},
 };
@@ -60,7 +56,7 @@ Examples:
   zcat dump.gz | sequor append --producer import/2 --batch 1000 -o json")]
 pub(crate) struct AppendArgs {
     /// The producer: a durable name for this input, 1 to 255 bytes.
-    #[arg(long, env = "SEQUOR_PRODUCER", value_name = "NAME")]
+    #[arg(long, env = "SEQUOR_PRODUCER", value_name = "NAME", value_parser = name)]
     producer: String,
 
     /// Most records in a batch. It holds fewer when the input has no more lines for now.
@@ -79,13 +75,11 @@ pub(crate) struct AppendArgs {
     file: Option<PathBuf>,
 }
 
-/// What to print for each batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Acks {
-    /// Nothing; the summary is on stderr.
-    None,
-    /// `{"first_offset":…,"last_offset":…,"records":…,"duplicate":…}`
-    Json,
+fn name(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=NAME_BYTES_MAX => Ok(text.to_owned()),
+        found => Err(format!("it has {found} bytes, and must have 1 to {NAME_BYTES_MAX}")),
+    }
 }
 
 fn up_to(most: usize) -> clap::builder::RangedU64ValueParser {
@@ -142,9 +136,10 @@ impl Verdict for AppendError {
 }
 
 pub(crate) async fn run(args: AppendArgs, global: &Global) -> Result<(), Failure> {
-    let mut lines = Lines::new(BufReader::with_capacity(READ_BYTES, open(args.file.as_deref()).await?));
+    let (input, bytes) = open(args.file.as_deref()).await?;
+    let mut lines = Lines::new(BufReader::with_capacity(READ_BYTES, input));
     let client = remote::connect(global).await?;
-    let job = Job { client: &client, producer: &args.producer };
+    let job = Job { client: &client, producer: &args.producer, deadline: global.deadline };
 
     if let Some(known) = client.lookup(&args.producer).await? {
         job.skip(&mut lines, &known).await?;
@@ -152,29 +147,28 @@ pub(crate) async fn run(args: AppendArgs, global: &Global) -> Result<(), Failure
     let in_flight = usize::try_from(args.in_flight).expect("it has a limit");
     let producer = client.producer(&args.producer).in_flight(in_flight).open().await?;
     job.skip(&mut lines, producer.opened()).await?;
-    let there = lines.number();
 
-    let start = Instant::now();
-    let (to_confirm, confirmed) = mpsc::channel(in_flight);
+    let confirmation = Confirmation::new(&args.producer, lines.number(), bytes, args.output);
+    let (to_confirm, on_their_way) = mpsc::channel(in_flight);
     let batch = usize::try_from(args.batch).expect("it has a limit");
-    let (sent, summary) =
-        tokio::join!(send(&mut lines, batch, &producer, to_confirm), confirm(args.output, confirmed));
+    let (sent, confirmed) =
+        tokio::join!(send(&mut lines, batch, &producer, to_confirm), confirmation.run(on_their_way));
     // What could not be confirmed weighs more than what could not be read: its outcome may be unknown.
-    let summary = summary?;
-    tell(&args.producer, there, &summary, start.elapsed());
+    confirmed?;
     sent?;
     client.close().await;
     Ok(())
 }
 
-async fn open(file: Option<&Path>) -> Result<Box<dyn AsyncRead + Unpin>, AppendError> {
-    match file.filter(|path| path.as_os_str() != "-") {
-        None => Ok(Box::new(stdin())),
-        Some(path) => {
-            let wrong = |source| AppendError::Open { path: path.to_path_buf(), source };
-            Ok(Box::new(File::open(path).await.map_err(wrong)?))
-        }
-    }
+/// The input, and its size in bytes if it is a file.
+async fn open(file: Option<&Path>) -> Result<(Box<dyn AsyncRead + Unpin>, Option<u64>), AppendError> {
+    let Some(path) = file.filter(|path| path.as_os_str() != "-") else {
+        return Ok((Box::new(stdin()), None));
+    };
+    let wrong = |source| AppendError::Open { path: path.to_path_buf(), source };
+    let file = File::open(path).await.map_err(wrong)?;
+    let metadata = file.metadata().await.map_err(wrong)?;
+    Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
 }
 
 /// Whose lines are appended where.
@@ -182,6 +176,7 @@ async fn open(file: Option<&Path>) -> Result<Box<dyn AsyncRead + Unpin>, AppendE
 struct Job<'a> {
     client: &'a Client,
     producer: &'a str,
+    deadline: Duration,
 }
 
 impl Job<'_> {
@@ -210,7 +205,7 @@ impl Job<'_> {
         let mut tail = self.client.tail(offset).await?;
         let mut written = Vec::new();
         while written.len() < count as usize {
-            written.push(tail.next().await?.record);
+            written.push(remote::within(self.deadline, tail.next()).await??.record);
         }
         let number = suspect.first_difference(&written);
         let offset = offset.plus(number - first.0).0;
@@ -223,7 +218,7 @@ async fn send<R: AsyncBufRead + Unpin>(
     lines: &mut Lines<R>,
     batch: usize,
     producer: &sequor_client::Producer,
-    to_confirm: mpsc::Sender<Acknowledgement>,
+    to_confirm: mpsc::Sender<OnItsWay>,
 ) -> Result<(), Failure> {
     let mut next = None;
     loop {
@@ -233,8 +228,9 @@ async fn send<R: AsyncBufRead + Unpin>(
             () = to_confirm.closed() => return Ok(()),
         };
         if !builder.is_empty() {
+            let read = lines.bytes();
             let acknowledgement = producer.send_batch(builder).await?;
-            if to_confirm.send(acknowledgement).await.is_err() {
+            if to_confirm.send(OnItsWay { acknowledgement, read }).await.is_err() {
                 return Ok(());
             }
         }
@@ -284,94 +280,4 @@ async fn fill<R: AsyncBufRead + Unpin>(
             Err(PushError::Record(refusal)) => return Err(sequor_client::AppendError::Record(refusal).into()),
         }
     }
-}
-
-/// What was confirmed.
-#[derive(Clone, Copy, Debug, Default)]
-struct Summary {
-    records: u64,
-    batches: u64,
-    duplicates: u64,
-    /// First and last offset.
-    offsets: Option<(Offset, Offset)>,
-}
-
-/// One line of `-o json`.
-#[derive(Debug, Serialize)]
-struct Confirmed {
-    first_offset: u64,
-    last_offset: u64,
-    records: u32,
-    duplicate: bool,
-}
-
-/// Waits for each batch to be confirmed, in order, and says so.
-async fn confirm(acks: Acks, mut confirmed: mpsc::Receiver<Acknowledgement>) -> Result<Summary, Failure> {
-    let mut output = Output::new();
-    let progress = progress();
-    let mut summary = Summary::default();
-    while let Some(acknowledgement) = confirmed.recv().await {
-        let receipt = match acknowledgement.await {
-            Ok(receipt) => receipt,
-            Err(error) => {
-                // What is known to be written is said before what is not.
-                output.flush().await?;
-                return Err(error.into());
-            }
-        };
-        summary.take(&receipt);
-        progress.inc(u64::from(receipt.records));
-        if acks == Acks::Json {
-            output.push_json(&Confirmed {
-                first_offset: receipt.first_offset.0,
-                last_offset: receipt.last_offset.0,
-                records: receipt.records,
-                duplicate: receipt.duplicate,
-            });
-            // Others wait for these lines: whatever is confirmed is printed before the next wait.
-            if confirmed.is_empty() {
-                output.flush().await?;
-            }
-        }
-    }
-    progress.finish_and_clear();
-    output.flush().await?;
-    Ok(summary)
-}
-
-impl Summary {
-    fn take(&mut self, receipt: &Receipt) {
-        self.records += u64::from(receipt.records);
-        self.batches += 1;
-        self.duplicates += u64::from(receipt.duplicate);
-        let first = self.offsets.map_or(receipt.first_offset, |(first, _)| first);
-        self.offsets = Some((first, receipt.last_offset));
-    }
-}
-
-/// Tells on stderr what was there and what is there now.
-fn tell(producer: &str, there: u64, summary: &Summary, time: Duration) {
-    let Summary { records, batches, duplicates, offsets } = summary;
-    let done = match offsets {
-        None => "nothing to append".to_owned(),
-        Some((first, last)) => format!(
-            "appended {records} in {batches} batches as offsets {first} to {last} in {:.2} s",
-            time.as_secs_f64()
-        ),
-    };
-    let again = match duplicates {
-        0 => String::new(),
-        _ => format!("; {duplicates} batches were written when their answer was lost, and not written again"),
-    };
-    // With stderr closed there is nobody left to tell.
-    let _ = writeln!(io::stderr(), "{producer}: {there} lines were already there; {done}{again}");
-}
-
-/// A bar on a terminal, nothing elsewhere. How long the input is, is not known.
-fn progress() -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{spinner} {human_pos} lines appended, {per_sec}, {elapsed}");
-    ProgressBar::new_spinner().with_style(style.expect("the template is sound"))
 }

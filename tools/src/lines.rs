@@ -97,18 +97,24 @@ impl Verdict for LinesError {
 pub(crate) struct Lines<R> {
     input: R,
     number: u64,
+    bytes: u64,
     /// What is read of the current line.
     partial: BytesMut,
 }
 
 impl<R: AsyncBufRead + Unpin> Lines<R> {
     pub(crate) fn new(input: R) -> Self {
-        Self { input, number: 0, partial: BytesMut::new() }
+        Self { input, number: 0, bytes: 0, partial: BytesMut::new() }
     }
 
     /// Number of the line that comes next, counted from 0.
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// What was read so far. Bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The next line; none at the end. Nothing is lost when the future is dropped half way.
@@ -126,7 +132,9 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
             }
             let exhausted = read.is_empty();
             self.partial.extend_from_slice(&read[..taken]);
-            self.input.consume(taken + usize::from(newline.is_some()));
+            let consumed = taken + usize::from(newline.is_some());
+            self.input.consume(consumed);
+            self.bytes += consumed as u64;
             if newline.is_some() {
                 return Ok(Some(self.line(true)));
             }

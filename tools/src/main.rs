@@ -5,7 +5,7 @@
 //! | `cli.rs` | the command line: global flags, the list of commands |
 //! | `certs.rs`, `authority.rs` | `certs init`: a cluster's certificates, identities and configuration |
 //! | `serve.rs` | `serve`: one broker |
-//! | `append.rs`, `lines.rs`, `witness.rs` | `append`: the lines of a file, each exactly once |
+//! | `append.rs`, `lines.rs`, `witness.rs`, `confirmation.rs` | `append`: the lines of a file, each exactly once |
 //! | `tail.rs` | `tail`: the log, as bytes or as JSON |
 //! | `status.rs` | `status`: what each broker says of itself |
 //! | `quickstart/` | `quickstart`: all of it, on a cluster of its own, with a leader killed half way |
@@ -19,6 +19,7 @@ mod append;
 mod authority;
 mod certs;
 mod cli;
+mod confirmation;
 mod context;
 mod exit;
 mod lines;

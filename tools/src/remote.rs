@@ -1,5 +1,10 @@
 //! The cluster, as commands see it from afar: how they connect, and which exit code each answer of it deserves.
 
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::time::timeout;
+
 use sequor_client::{
     AppendError, CallError, Client, Config, ConfigError, ConnectError, OpenError, TailError,
     core::{Failure as NotDone, OpenFailure},
@@ -28,6 +33,27 @@ pub(crate) fn config(global: &Global) -> Result<Config, Failure> {
 /// As [`config`], or if no broker answers.
 pub(crate) async fn connect(global: &Global) -> Result<Client, Failure> {
     Ok(Client::connect(&config(global)?).await?)
+}
+
+/// The rest of the log does not come, although it is there.
+#[derive(Debug, Error)]
+#[error("no broker has sent the next records within {} s", .deadline.as_secs_f64())]
+pub(crate) struct Stalled {
+    deadline: Duration,
+}
+
+impl Verdict for Stalled {
+    fn exit(&self) -> Exit {
+        Exit::Unreachable
+    }
+}
+
+/// Waits for what is known to be there, and not for ever.
+///
+/// # Errors
+/// After `deadline`.
+pub(crate) async fn within<T>(deadline: Duration, wait: impl Future<Output = T>) -> Result<T, Stalled> {
+    timeout(deadline, wait).await.map_err(|_| Stalled { deadline })
 }
 
 impl Verdict for ConfigError {

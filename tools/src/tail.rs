@@ -113,7 +113,11 @@ pub(crate) async fn run(args: TailArgs, global: &Global) -> Result<(), Failure> 
     if first < end {
         let mut tail = client.tail(first).await?;
         while tail.position() < end {
-            let batch = tail.next_batch().await?;
+            // What is in the log has to come in time; what is not yet there is waited for.
+            let batch = match tail.position() < log.end {
+                true => remote::within(global.deadline, tail.next_batch()).await??,
+                false => tail.next_batch().await?,
+            };
             for record in batch.records().take_while(|record| record.offset < end) {
                 match args.output {
                     Format::Raw => write_line(&record.record, output.buffer()),

@@ -16,7 +16,7 @@ use sequor_client::{
     Acknowledgement, AppendError, Client, Config, Producer, Receipt, Record,
     core::Failure as NotDone,
     protocol::{
-        BrokerId, Member, Offset, Refusal, Response, Sequence,
+        BrokerId, Class, Offset, Refusal, Response, Sequence,
         batch::{BatchBuilder, PushError},
         limits::BATCH_BYTES_MAX,
     },
@@ -31,6 +31,7 @@ use super::{
 use crate::{
     exit::{Exit, Failure, Verdict},
     lines::{Line, wall_clock_ms, write_line},
+    remote,
     status::{self, Row, StatusError},
 };
 
@@ -84,6 +85,18 @@ pub(crate) struct Scenario<'a> {
     pub(crate) progress: &'a ProgressBar,
 }
 
+/// How far it is with the leader.
+enum Death {
+    /// It lives.
+    NotYet,
+    /// It is known who leads; it dies when more than so many batches are acknowledged.
+    Near { leader: BrokerId, batches: usize },
+    /// It died after so many batches and records.
+    Done { leader: BrokerId, batches: usize, records: u64 },
+}
+
+const _: () = assert!(BATCHES_MIN / 2 + IN_FLIGHT + 2 < BATCHES_MIN);
+
 /// What the first part leaves behind.
 struct Written {
     receipts: Vec<Receipt>,
@@ -108,7 +121,7 @@ impl Scenario<'_> {
         self.report.say("cluster", &format!("three broker processes; broker {leader} leads"))?;
         let producer = client.producer(PRODUCER).in_flight(IN_FLIGHT).open().await?;
 
-        let written = self.append(&client, &producer, leader).await?;
+        let written = self.append(&client, &producer).await?;
         self.replay(&client, &producer, &written).await?;
         self.zombie(&client, &producer).await?;
         self.restart(&client, written.killed).await?;
@@ -120,13 +133,8 @@ impl Scenario<'_> {
         (self.input.lines.len() / BATCHES_MIN).clamp(1, BATCH_LINES_MAX)
     }
 
-    /// Appends the file and kills the leader when half of it is acknowledged.
-    async fn append(
-        &mut self,
-        client: &Client,
-        producer: &Producer,
-        leader: BrokerId,
-    ) -> Result<Written, Failure> {
+    /// Appends the file, and kills the leader when half of it is acknowledged.
+    async fn append(&mut self, client: &Client, producer: &Producer) -> Result<Written, Failure> {
         let lines = &self.input.lines;
         let size = self.lines_per_batch();
         self.progress.set_length(lines.len() as u64);
@@ -134,7 +142,8 @@ impl Scenario<'_> {
         let mut rest = &lines[..];
         let mut flying: VecDeque<Acknowledgement> = VecDeque::new();
         let (mut receipts, mut moments): (Vec<Receipt>, Vec<Instant>) = (Vec::new(), Vec::new());
-        let (mut acknowledged, mut killed_after, mut killed_at) = (0, None, 0);
+        let mut acknowledged = 0;
+        let mut death = Death::NotYet;
         loop {
             while flying.len() < IN_FLIGHT && !rest.is_empty() {
                 let batch = batch_of(rest, size);
@@ -147,18 +156,29 @@ impl Scenario<'_> {
             acknowledged += u64::from(receipt.records);
             self.progress.set_position(acknowledged);
             receipts.push(receipt);
-            if killed_after.is_none() && acknowledged >= lines.len() as u64 / 2 {
-                self.cluster.kill(leader)?;
-                killed_after = Some(acknowledged);
-                killed_at = moments.len() - 1;
+            match death {
+                Death::NotYet if acknowledged >= lines.len() as u64 / 2 => {
+                    // While the brokers are asked who leads, the window runs dry: it has to be full again.
+                    let leader = self.leader(client).await?;
+                    death = Death::Near { leader, batches: receipts.len() + flying.len() };
+                }
+                Death::Near { leader, batches } if receipts.len() > batches => {
+                    self.cluster.kill(leader)?;
+                    death = Death::Done { leader, batches: receipts.len(), records: acknowledged };
+                }
+                _ => {}
             }
         }
         let took = start.elapsed();
         self.progress.finish_and_clear();
-        let gaps = moments[killed_at..].windows(2).map(|pair| pair[1] - pair[0]);
+        let Death::Done { leader: killed, batches, records: killed_after } = death else {
+            unreachable!(
+                "half of {BATCHES_MIN} batches and a window of {IN_FLIGHT} come before the last one"
+            );
+        };
+        let gaps = moments[batches - 1..].windows(2).map(|pair| pair[1] - pair[0]);
         let blocked = gaps.max().unwrap_or_default();
-        let killed_after = killed_after.expect("half of the lines come before the last one");
-        let written = Written { receipts, took, killed_after, killed: leader, blocked };
+        let written = Written { receipts, took, killed_after, killed, blocked };
         self.tell_append(client, &written, size).await?;
         Ok(written)
     }
@@ -207,9 +227,7 @@ impl Scenario<'_> {
         written: &Written,
     ) -> Result<(), Failure> {
         let before = client.end().await?.end;
-        let leader = self.leader(client).await?;
-        let broker = self.member(leader);
-        let mut wire = Wire::connect(self.config, &broker).await?;
+        let mut wire = None;
         let last = written.receipts.len().saturating_sub(REPLAYED);
         let chosen = written.receipts.iter().enumerate().filter(|(at, _)| *at < REPLAYED || *at >= last);
         let (mut sent, mut duplicates, mut settled, mut other) = (0, 0, 0, 0);
@@ -218,7 +236,7 @@ impl Scenario<'_> {
             let batch = batch_of(&self.input.lines[first..], receipt.records as usize);
             let batch = batch.seal(producer.opened().id, producer.epoch(), receipt.first_sequence);
             sent += 1;
-            match wire.append(batch).await? {
+            match self.say_to_leader(client, &mut wire, batch).await? {
                 Response::Appended(again) if again.duplicate && again.first == receipt.first_offset => {
                     duplicates += 1;
                 }
@@ -226,7 +244,9 @@ impl Scenario<'_> {
                 _ => other += 1,
             }
         }
-        wire.close().await;
+        if let Some(wire) = wire {
+            wire.close().await;
+        }
         self.report.say(
             "replay",
             &format!(
@@ -236,6 +256,37 @@ impl Scenario<'_> {
         )?;
         let end = client.end().await?.end;
         self.report.check(other == 0 && end == before, "every one was recognised, and the log has not grown")
+    }
+
+    /// Sends a batch by hand to whoever leads; what a leader says to it.
+    async fn say_to_leader(
+        &mut self,
+        client: &Client,
+        wire: &mut Option<Wire>,
+        batch: Bytes,
+    ) -> Result<Response, Failure> {
+        let start = Instant::now();
+        loop {
+            let connected = match wire {
+                Some(connected) => connected,
+                None => {
+                    let leader = self.leader(client).await?;
+                    let broker = self.config.brokers.iter().find(|broker| broker.id == leader);
+                    let broker = broker.expect("the leader is one of the brokers");
+                    wire.insert(Wire::connect(self.config, broker).await?)
+                }
+            };
+            match connected.append(batch.clone()).await? {
+                // It leads no more, or not yet.
+                Response::Refused(refusal)
+                    if refusal.class() != Class::Final && start.elapsed() < PATIENCE =>
+                {
+                    *wire = None;
+                    sleep(LOOK).await;
+                }
+                answer => return Ok(answer),
+            }
+        }
     }
 
     /// Lets somebody else take the name, and then the one who had it go on as if nothing had happened.
@@ -297,7 +348,8 @@ impl Scenario<'_> {
         let (mut bytes, mut records, mut ordered) = (Vec::with_capacity(self.input.bytes.len()), 0, true);
         let mut tail = client.tail(Offset(0)).await?;
         while tail.position() < end {
-            for record in tail.next_batch().await?.records() {
+            let batch = remote::within(self.config.deadline, tail.next_batch()).await??;
+            for record in batch.records() {
                 ordered &= record.offset.0 == records
                     && record.sequence.0 == records
                     && &*record.producer == PRODUCER;
@@ -315,11 +367,6 @@ impl Scenario<'_> {
         self.report.check(records == lines, "there are as many records as the file has lines")?;
         self.report.check(ordered, "they are in the order of the file, without gap or repeat")?;
         self.report.check(bytes == self.input.bytes, "together they are the file, byte for byte")
-    }
-
-    fn member(&self, id: BrokerId) -> Member {
-        let member = self.config.brokers.iter().find(|broker| broker.id == id);
-        member.expect("the leader is one of the brokers").clone()
     }
 
     /// Waits until a majority follows a leader.
