@@ -223,4 +223,9 @@ fn the_table_alone_has_the_rows_that_were_asked_for() {
         .collect();
     let asked: Vec<_> = rows.iter().map(|row| (row[0], row[1])).collect();
     assert_eq!(asked, [("1", "4"), ("50", "4")], "{told}");
+
+    let output = sequor().args(args).args(["-o", "json"]).output().unwrap();
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rows[1]["batch"], 50);
+    assert!(rows[1]["records_per_second"].as_f64().unwrap() > 0.0, "{rows}");
 }

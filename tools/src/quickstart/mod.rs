@@ -41,7 +41,7 @@ use self::{
     table::{Load, Row, grouped},
 };
 use crate::{
-    cli::Global,
+    cli::{Global, Shape},
     exit::{Exit, Failure, Verdict},
     output,
 };
@@ -91,6 +91,10 @@ pub(crate) struct QuickstartArgs {
     /// For how long each row of the table is measured.
     #[arg(long, value_name = "S", default_value = "2", value_parser = seconds)]
     seconds: Duration,
+
+    /// How to print the table when nothing else is asked for.
+    #[arg(short, long, default_value = "table", requires = "only_table")]
+    output: Shape,
 }
 
 /// There is no place for the cluster.
@@ -149,8 +153,10 @@ pub(crate) async fn run(args: QuickstartArgs, global: &Global) -> Result<(), Fai
         output::print("\n")?;
     }
     let rows = measure(&args, &mut cluster, &config).await?;
-    output::print(&heading(&args))?;
-    output::print(&table::render(&rows))?;
+    match args.output {
+        Shape::Table => output::print(&(heading(&args) + &table::render(&rows)))?,
+        Shape::Json => output::print(&(json(&rows) + "\n"))?,
+    }
     if let Some(input) = &input {
         output::print(&next_commands(&place))?;
         let held = report.verdict()?;
@@ -180,6 +186,10 @@ async fn measure(args: &QuickstartArgs, cluster: &mut Cluster, config: &Config) 
     progress.finish_and_clear();
     client.close().await;
     Ok(rows)
+}
+
+fn json(rows: &[Row]) -> String {
+    serde_json::to_string(rows).expect("rows have string keys")
 }
 
 fn heading(args: &QuickstartArgs) -> String {

@@ -19,6 +19,8 @@ use tempfile::TempDir;
 
 /// Longest wait for anything. The slowest thing is an election on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// The smallest segments: less to fill with zeros at each start, and more of them.
+const SEGMENT_BYTES: &str = "segment_bytes=8388608";
 /// Pause between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -86,7 +88,7 @@ impl Cluster {
         assert!(self.brokers[broker].is_none(), "broker {} runs already", broker + 1);
         let log = self.path(&format!("broker-{}.log", broker + 1));
         let child = sequor()
-            .args(["serve", "--die-with-stdin", "--config"])
+            .args(["serve", "--die-with-stdin", "--set", SEGMENT_BYTES, "--config"])
             .arg(self.path(&format!("made/broker-{}.toml", broker + 1)))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
