@@ -154,13 +154,15 @@ impl Core {
         while self.queue.next_entry_bytes().is_some() && self.node.has_room() {
             let Some(head) = &self.head else { return };
             let draft = self.draft(now, head.machine.clone());
-            self.submit(now, wall_ms, draft);
+            self.submit(wall_ms, draft);
         }
     }
 
     /// Decides as much of the queue as one entry can hold.
     fn draft(&mut self, now: Time, machine: Machine) -> Draft {
         let mut draft = Draft { machine, effects: Vec::new(), bytes: ENVELOPE_BYTES, answers: Vec::new() };
+        let follows = draft.machine.advance_to(self.clock.read(now));
+        debug_assert!(follows, "a leader's clock goes on from the time of the last entry");
         while let Some(bytes) = self.queue.next_entry_bytes() {
             if draft.bytes + bytes > ENTRY_BYTES_MAX {
                 break;
@@ -208,7 +210,7 @@ impl Core {
     }
 
     /// Proposes the draft's entry, or begins a proof of leadership if there is nothing to propose.
-    fn submit(&mut self, now: Time, wall_ms: u64, draft: Draft) {
+    fn submit(&mut self, wall_ms: u64, draft: Draft) {
         let Some(head) = &mut self.head else { return };
         if draft.effects.is_empty() {
             if !draft.answers.is_empty() {
@@ -218,7 +220,7 @@ impl Core {
             return;
         }
         let expected = (self.node.log_end() + 1, head.term);
-        let envelope = Envelope { level: LEVEL, log_time_ms: self.clock.read(now), wall_ms };
+        let envelope = Envelope { level: LEVEL, log_time_ms: draft.machine.log_time_ms(), wall_ms };
         match self.node.propose(effect::encode(envelope, &draft.effects)) {
             Some(place) => {
                 assert_eq!(place, expected, "raft put the entry elsewhere than admission decided it for");

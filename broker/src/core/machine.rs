@@ -56,10 +56,12 @@ pub enum Verdict {
 /// Invariants:
 /// 1. `end` is the number of records in all entries folded so far: offsets are dense.
 /// 2. `tokens` never falls; every id or token granted was drawn by raising it by one.
-/// 3. `producers` holds at most `producers_max` names; beyond that new names are refused, nothing is evicted.
+/// 3. `log_time_ms` is that of the last entry folded, and never falls.
+/// 4. `producers` holds at most `producers_max` names; beyond that new names are refused, nothing is evicted.
 #[derive(Clone, Debug)]
 pub struct Machine {
     producers_max: u64,
+    log_time_ms: u64,
     end: Offset,
     tokens: Token,
     producers: Producers,
@@ -81,10 +83,25 @@ impl Machine {
     pub fn new(genesis: &Genesis) -> Self {
         Self {
             producers_max: genesis.settings().producers_max,
+            log_time_ms: 0,
             end: Offset(0),
             tokens: Token(0),
             producers: Producers::default(),
         }
+    }
+
+    /// Log time of the last entry folded, in milliseconds.
+    #[must_use]
+    pub fn log_time_ms(&self) -> u64 {
+        self.log_time_ms
+    }
+
+    /// Begins to fold an entry that carries this log time. False if it is earlier than that of the entry before.
+    #[must_use]
+    pub fn advance_to(&mut self, log_time_ms: u64) -> bool {
+        let follows = log_time_ms >= self.log_time_ms;
+        self.log_time_ms = self.log_time_ms.max(log_time_ms);
+        follows
     }
 
     /// One past the offset of the last record.
@@ -198,6 +215,7 @@ impl Machine {
     #[must_use]
     pub fn fingerprint(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.log_time_ms.to_le_bytes());
         hasher.update(&self.end.0.to_le_bytes());
         hasher.update(&self.tokens.0.to_le_bytes());
         self.producers.fingerprint(&mut hasher);

@@ -112,6 +112,18 @@ pub enum Halt {
         #[source]
         cause: EntryError,
     },
+    /// An entry is earlier, by log time, than the one before it.
+    #[error(
+        "entry {index} carries log time {found} ms after an entry of {before} ms: log time must never fall"
+    )]
+    TimeFell {
+        /// Raft index of the entry.
+        index: Index,
+        /// Log time before, in milliseconds.
+        before: u64,
+        /// Log time of the entry, in milliseconds.
+        found: u64,
+    },
     /// The disk does not return what it was given.
     #[error("the log cannot be read")]
     Log(#[from] ReadError),
@@ -444,20 +456,26 @@ impl Core {
             }
         }
         for entry in work.committed {
-            self.apply(&storage::from_raft(&entry))?;
+            self.apply(now, &storage::from_raft(&entry))?;
         }
         self.node.applied(self.applied_index);
         Ok(())
     }
 
     /// Folds one committed entry and answers who waited for it.
-    fn apply(&mut self, entry: &sequor_wal::Entry) -> Result<(), Halt> {
+    fn apply(&mut self, now: Time, entry: &sequor_wal::Entry) -> Result<(), Halt> {
         let index = entry.index;
         assert_eq!(index, self.applied_index + 1, "entries are applied in order, each once");
         if !entry.data.is_empty() {
             let damaged = |cause| Halt::Entry { index, cause };
             let first = self.applied.end();
             let effects = Effects::open(entry.data.clone()).map_err(damaged)?;
+            let log_time_ms = effects.envelope.log_time_ms;
+            if !self.applied.advance_to(log_time_ms) {
+                return Err(Halt::TimeFell { index, before: self.applied.log_time_ms(), found: log_time_ms });
+            }
+            // A broker that becomes leader has applied everything before: it goes on from the latest time of the log.
+            self.clock.hear(log_time_ms, now);
             for effect in effects {
                 let effect = effect.map_err(damaged)?;
                 self.applied.apply(&effect).map_err(|cause| Halt::Mismatch { index, cause })?;
