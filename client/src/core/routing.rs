@@ -27,6 +27,8 @@ use crate::protocol::{BrokerId, Member};
 const FREE_TURNS: u32 = 2;
 /// How many times as long as usual an answer may take before the broker counts as silent.
 const PATIENCE: u32 = 4;
+/// How long a connection may take before another broker is tried besides.
+const HEDGE: Duration = Duration::from_millis(250);
 /// How long a silent broker is not asked again while there are others: a few elections.
 const SUSPICION: Duration = Duration::from_secs(2);
 
@@ -63,8 +65,14 @@ struct Broker {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
-    Down { not_before: Time },
-    Connecting { until: Time },
+    Down {
+        not_before: Time,
+    },
+    /// Counts as failed at `until`; another broker is tried from `hedge` on.
+    Connecting {
+        hedge: Time,
+        until: Time,
+    },
     Up,
 }
 
@@ -132,7 +140,8 @@ impl Routing {
         if let Link::Down { not_before } = broker.link
             && not_before <= now
         {
-            broker.link = Link::Connecting { until: now.after(self.connect_timeout) };
+            let (hedge, until) = (now.after(HEDGE), now.after(self.connect_timeout));
+            broker.link = Link::Connecting { hedge, until };
             out.extend([Transmit::Connect { broker: id, address: broker.address.clone() }]);
         }
         broker.link == Link::Up
@@ -232,9 +241,15 @@ impl Routing {
         }
     }
 
-    /// Who did not come up in time; they count as disconnected from now on.
+    /// Who did not come up in time; they count as disconnected from now on. A target that is merely slow to come up is
+    /// left for another one.
     pub(super) fn overdue(&mut self, now: Time) -> Vec<BrokerId> {
-        let overdue = |broker: &Broker| matches!(broker.link, Link::Connecting { until } if until <= now);
+        let slow = |broker: &Broker| matches!(broker.link, Link::Connecting { hedge, .. } if hedge <= now);
+        if self.brokers.get(&self.target).is_some_and(slow) {
+            let next = self.next_candidate(now);
+            self.turn_to(now, next);
+        }
+        let overdue = |broker: &Broker| matches!(broker.link, Link::Connecting { until, .. } if until <= now);
         let late: Vec<_> =
             self.brokers.iter().filter(|(_, broker)| overdue(broker)).map(|(id, _)| *id).collect();
         late.iter().for_each(|id| self.disconnected(now, *id));
@@ -315,7 +330,8 @@ impl Routing {
     /// When to look at it again. `wanted` are the brokers besides the target that are waited for.
     pub(super) fn wake(&self, now: Time, wanted: &[BrokerId]) -> Time {
         let link = |(id, broker): (&BrokerId, &Broker)| match broker.link {
-            Link::Connecting { until } => until,
+            Link::Connecting { hedge, .. } if *id == self.target && hedge > now => hedge,
+            Link::Connecting { until, .. } => until,
             Link::Down { not_before } if not_before > now && (*id == self.target || wanted.contains(id)) => {
                 not_before
             }
@@ -417,6 +433,18 @@ mod tests {
         let route = settle(&mut routing, &mut now, None);
         routing.turn_away(now, route.turn, Some(silent.broker));
         assert_eq!(settle(&mut routing, &mut now, None).broker, silent.broker);
+    }
+
+    #[test]
+    fn a_broker_that_does_not_answer_keeps_nobody_from_the_others() {
+        let (mut routing, mut now) = (routing(), Time(0));
+        let mut out = Vec::new();
+        assert_eq!(routing.route(now, &mut out), None);
+        let Some(Transmit::Connect { broker: dead, .. }) = out.pop() else { panic!("it wants to connect") };
+        now = routing.wake(now, &[]);
+        assert_eq!(routing.overdue(now), []);
+        assert_ne!(settle(&mut routing, &mut now, None).broker, dead);
+        assert!(now < Time(500_000), "{now:?}");
     }
 
     #[test]
