@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use sequor_client::{
     Client, ConnectError,
-    protocol::{Member, Role, Status},
+    protocol::{Counters, Member, Role, Status},
 };
 
 use crate::{
@@ -76,6 +76,8 @@ pub(crate) struct Row {
     pub(crate) applied: Option<u64>,
     pub(crate) end_offset: Option<u64>,
     pub(crate) reachable: bool,
+    /// What it did since it started: syncs, blocks, batches and the like.
+    pub(crate) counters: Option<Counters>,
 }
 
 /// All brokers.
@@ -98,6 +100,7 @@ impl Row {
             applied: status.map(|status| status.applied),
             end_offset: status.map(|status| status.end.0),
             reachable: status.is_some(),
+            counters: status.map(|status| status.counters),
         }
     }
 }
@@ -197,7 +200,7 @@ fn role(role: Role) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use sequor_client::protocol::{BrokerId, Counters, Offset};
+    use sequor_client::protocol::{BrokerId, Offset};
 
     use super::*;
 
@@ -243,9 +246,13 @@ mod tests {
             .unwrap();
         let expected = serde_json::json!({ "brokers": [
             { "id": 1, "address": "127.0.0.1:7401", "role": "leader", "term": 2, "leader": 1, "last_index": 12,
-              "commit": 11, "applied": 10, "end_offset": 9, "reachable": true },
+              "commit": 11, "applied": 10, "end_offset": 9, "reachable": true,
+              "counters": {
+                  "log_syncs": 0, "vote_syncs": 0, "blocks": 0, "block_bytes": 0, "proposals": 0, "batches": 0,
+                  "records": 0, "duplicates": 0, "elections_won": 0,
+              } },
             { "id": 2, "address": "127.0.0.1:7402", "role": null, "term": null, "leader": null, "last_index": null,
-              "commit": null, "applied": null, "end_offset": null, "reachable": false },
+              "commit": null, "applied": null, "end_offset": null, "reachable": false, "counters": null },
         ]});
         assert_eq!(json, expected);
     }
