@@ -6,13 +6,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use raft::eraftpb::{Entry, Message, MessageType};
 use sequor_broker::core::genesis::{Genesis, Member, Settings as Shared};
 use sequor_broker::core::time::Time;
 use sequor_broker::core::{Caller, Core, PeerMessage, SessionId, Settings, Subscription, Timing};
-use sequor_client::protocol::batch::BatchBuilder;
+use sequor_client::protocol::batch::{Batch, BatchBuilder};
 use sequor_client::protocol::{
-    Acks, Append, Appended, BrokerId, ClusterId, Context, Epoch, Feature, Incarnation, Instance, Lineage,
-    Lookup, Offset, Open, ProducerId, Refusal, Request, RequestId, Response, Sequence,
+    Acks, Append, Appended, BrokerId, ClusterId, Context, Epoch, Feature, HighWater, Incarnation, Instance,
+    Lineage, Lookup, Offset, Open, ProducerId, Refusal, Request, RequestId, Response, Revision, Sequence,
 };
 use sequor_wal::disk::memory::MemoryDisk;
 use sequor_wal::{Identity, Opened, Ticket};
@@ -32,12 +33,7 @@ struct Trio {
 
 impl Trio {
     fn start() -> Self {
-        let member = |id: u8| Member {
-            id: BrokerId(id.into()),
-            address: format!("broker-{id}:7400"),
-            certificate: [id; 32],
-        };
-        let genesis = Genesis::new((1..=3).map(member).collect(), Shared::default()).unwrap();
+        let genesis = genesis();
         let cores = (1..=3).map(|id| core(id, &genesis)).collect();
         let tickets = (0..3).map(|_| None).collect();
         Self { now: Time(0), cores, messages: VecDeque::new(), tickets, next_id: 0 }
@@ -46,13 +42,18 @@ impl Trio {
     /// Starts, and lets broker 1 become leader with its no-op applied.
     fn with_leader() -> Self {
         let mut trio = Self::start();
-        while !trio.cores[0].leads() {
-            trio.now = trio.now + TICK_US;
-            trio.cores[0].handle_tick(trio.now);
-            trio.settle();
-        }
-        trio.settle();
+        trio.elect_first();
         trio
+    }
+
+    /// Lets time pass for broker 1 alone until it leads.
+    fn elect_first(&mut self) {
+        while !self.cores[0].leads() {
+            self.now = self.now + TICK_US;
+            self.cores[0].handle_tick(self.now);
+            self.settle();
+        }
+        self.settle();
     }
 
     fn core(&mut self, id: u64) -> &mut Core {
@@ -142,14 +143,29 @@ impl Trio {
     }
 }
 
+fn genesis() -> Genesis {
+    let member = |id: u8| Member {
+        id: BrokerId(id.into()),
+        address: format!("broker-{id}:7400"),
+        certificate: [id; 32],
+    };
+    Genesis::new((1..=3).map(member).collect(), Shared::default()).unwrap()
+}
+
+/// A broker on a disk of its own.
 fn core(id: u64, genesis: &Genesis) -> Core {
     let disk = MemoryDisk::new();
     let identity = Identity { cluster: CLUSTER.0, lineage: LINEAGE.0, broker: id, incarnation: None };
     Identity::create(&disk, &identity).unwrap();
-    let mut identity = Identity::load(&disk).unwrap();
-    identity.set_incarnation(&disk, [1; 16]).unwrap();
+    Identity::load(&disk).unwrap().set_incarnation(&disk, [1; 16]).unwrap();
+    restart(&disk, id, genesis)
+}
+
+/// A broker on a disk that has a log already.
+fn restart(disk: &MemoryDisk, id: u64, genesis: &Genesis) -> Core {
+    let identity = Identity::load(disk).unwrap();
     let sizes = sequor_wal::Settings { segment_bytes: 4 << 20, ..sequor_wal::Settings::default() };
-    let Opened { log, commit, .. } = sequor_wal::open(Arc::new(disk), &identity, sizes).unwrap();
+    let Opened { log, commit, .. } = sequor_wal::open(Arc::new(disk.clone()), &identity, sizes).unwrap();
     let settings = Settings {
         cluster: CLUSTER,
         lineage: LINEAGE,
@@ -432,4 +448,149 @@ fn a_log_that_lost_its_end_stops_the_broker() {
     trio.core(2).handle_peer(now, BrokerId(1), message);
     let halt = trio.core(2).halted().expect("it must not go on").to_string();
     assert!(halt.contains("has lost entries that it had acknowledged"), "{halt}");
+}
+
+/// A message of a peer that no broker of ours would send at this moment.
+fn forged(kind: MessageType, from: u64, to: u64, term: u64) -> PeerMessage {
+    let mut raft = Message { from, to, term, ..Message::default() };
+    raft.set_msg_type(kind);
+    PeerMessage { raft, chain: 0, log_time_ms: 0, level: 1 }
+}
+
+#[test]
+fn a_leader_does_not_call_a_newer_epoch_fenced_without_a_proof() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    let mut builder = BatchBuilder::new();
+    builder.push_value(None, b"x", 0).unwrap();
+    let batch = builder.seal(producer, Epoch(2), Sequence(0));
+    trio.ask(Request::Append(Append { acks: Acks::Quorum, settled: Sequence(0), expect_end: None, batch }));
+    trio.pass(1);
+    assert_eq!(trio.answer(), None, "another leader may have granted epoch 2");
+}
+
+#[test]
+fn a_slot_that_another_leader_filled_within_one_pass_acknowledges_nobody() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    let id = trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    trio.messages.clear();
+    let status = trio.core(1).status();
+    let (index, term, now) = (status.last_index, status.term, trio.now);
+    let mut message = forged(MessageType::MsgAppend, 3, 1, term + 1);
+    message.chain = trio.core(1).log().position(index - 1).unwrap().unwrap().chain;
+    let no_op = Entry { index, term: term + 1, ..Entry::default() };
+    message.raft = Message { index: index - 1, log_term: term, commit: index, ..message.raft };
+    message.raft.set_entries(vec![no_op].into());
+    trio.core(1).handle_peer(now, BrokerId(3), message);
+    trio.pass(1);
+    assert_eq!(trio.answer(), Some((id, Response::Refused(Refusal::OutcomeUnknown))));
+}
+
+#[test]
+fn a_batch_that_nobody_could_read_is_refused_though_its_checksum_fits() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    for at in [64, 48] {
+        let mut bytes = batch(producer, 0, "x").to_vec();
+        bytes[at] ^= 0xff;
+        let batch = Batch::trusted(bytes.into()).unwrap().restamp(Epoch(1)).into_bytes();
+        let append = Append { acks: Acks::Quorum, settled: Sequence(0), expect_end: None, batch };
+        let response = trio.call(Request::Append(append));
+        let refused = matches!(
+            response,
+            Response::Refused(Refusal::Malformed { .. } | Refusal::Unsupported { what: Feature::Flags(_) })
+        );
+        assert!(refused, "byte {at}: {response:?}");
+    }
+}
+
+#[test]
+fn an_append_that_builds_on_nothing_is_dropped() {
+    let mut trio = Trio::with_leader();
+    let (now, term) = (trio.now, trio.core(2).status().term);
+    for (index, log_term) in [(10, 0), (u64::MAX, 1), (0, 1)] {
+        let mut message = forged(MessageType::MsgAppend, 1, 2, term);
+        let entry = Entry { index: 1, term: 1, ..Entry::default() };
+        message.raft = Message { index, log_term, commit: 10, ..message.raft };
+        message.raft.set_entries(vec![entry].into());
+        trio.core(2).handle_peer(now, BrokerId(1), message);
+        trio.pass(2);
+    }
+    assert_eq!(trio.core(2).status().last_index, trio.core(1).status().last_index);
+}
+
+#[test]
+fn a_message_of_a_deposed_leader_halts_nobody() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.call(append(producer, 0, "x"));
+    let (now, status) = (trio.now, trio.core(2).status());
+    let mut message = forged(MessageType::MsgAppend, 1, 2, status.term - 1);
+    message.raft = Message { index: status.last_index, log_term: status.term, ..message.raft };
+    message.chain = 7;
+    trio.core(2).handle_peer(now, BrokerId(1), message);
+    trio.pass(2);
+}
+
+#[test]
+fn a_session_that_has_seen_more_is_sent_away() {
+    let mut trio = Trio::with_leader();
+    trio.open("a");
+    let seen = Some(HighWater { lineage: LINEAGE, end: Offset(9), revision: Revision(0) });
+    let context = Context { deadline_ms: 1000, seen, ..Context::default() };
+    let (now, caller) = (trio.now, Caller { session: SessionId(1), id: RequestId(77) });
+    trio.core(1).handle_request(now, caller, &context, Request::End);
+    assert_eq!(trio.answer(), Some((RequestId(77), Response::Refused(Refusal::Behind))));
+}
+
+#[test]
+fn a_vote_is_remembered_through_a_power_cut() {
+    let (disk, genesis) = (MemoryDisk::new(), genesis());
+    let identity = Identity { cluster: CLUSTER.0, lineage: LINEAGE.0, broker: 2, incarnation: None };
+    Identity::create(&disk, &identity).unwrap();
+    Identity::load(&disk).unwrap().set_incarnation(&disk, [1; 16]).unwrap();
+    let mut trio = Trio::start();
+    *trio.core(2) = restart(&disk, 2, &genesis);
+    assert_eq!(ask_for_vote(&mut trio, 1), Some(true), "the first who asks in term 5");
+    disk.crash(3);
+    *trio.core(2) = restart(&disk, 2, &genesis);
+    assert_eq!(ask_for_vote(&mut trio, 3), Some(false), "it has voted in term 5");
+    assert_eq!(ask_for_vote(&mut trio, 1), Some(true), "for that one");
+}
+
+/// Lets a candidate of term 5 ask broker 2 for its vote: whether it gets it.
+fn ask_for_vote(trio: &mut Trio, candidate: u64) -> Option<bool> {
+    let now = trio.now;
+    trio.core(2).handle_peer(now, BrokerId(candidate), forged(MessageType::MsgRequestVote, candidate, 2, 5));
+    trio.pass(2);
+    let early = trio.messages.iter().any(|(from, _, message)| *from == 2 && !message.raft.reject);
+    assert!(!early || trio.tickets[1].is_none(), "a vote that is not on disk is not given");
+    trio.sync(2);
+    let answer = trio.messages.iter().find(|(from, to, _)| *from == 2 && *to == candidate);
+    let granted = answer.map(|(.., message)| !message.raft.reject);
+    trio.messages.clear();
+    granted
+}
+
+#[test]
+fn rot_that_is_met_while_running_halts_the_broker() {
+    let (disk, genesis) = (MemoryDisk::new(), genesis());
+    let identity = Identity { cluster: CLUSTER.0, lineage: LINEAGE.0, broker: 1, incarnation: None };
+    Identity::create(&disk, &identity).unwrap();
+    Identity::load(&disk).unwrap().set_incarnation(&disk, [1; 16]).unwrap();
+    let mut trio = Trio::start();
+    *trio.core(1) = restart(&disk, 1, &genesis);
+    trio.elect_first();
+    let producer = trio.open("a");
+    trio.call(append(producer, 0, "a value that is found again on the disk"));
+    let name = "segment-00000000000000000001";
+    let image = disk.image(name).unwrap();
+    let at = image.windows(7).position(|bytes| bytes == b"a value").unwrap();
+    disk.flip(name, at as u64, 0);
+    let read = trio.core(1).deliver(&mut Subscription::new(Offset(0)), 1 << 20);
+    assert_eq!(read, Err(Refusal::LogUnreadable { at: Offset(0) }));
+    let halt = trio.core(1).halted().expect("it must not go on").to_string();
+    assert!(halt.contains("the log cannot be read"), "{halt}");
 }

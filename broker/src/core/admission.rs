@@ -127,7 +127,7 @@ impl Core {
     }
 
     /// A session that has seen more than a broker has must not be answered by it. A leader that may decide has
-    /// everything that was ever committed in its head state, so there the session comes from another history.
+    /// everything that was ever committed in its head state, unless it was deposed without knowing it.
     fn check_seen(&self, context: &Context) -> Result<(), Refusal> {
         match (context.seen, &self.head) {
             (Some(seen), Some(head)) if seen.end > head.machine.end() => Err(Refusal::Behind),
@@ -182,7 +182,7 @@ impl Core {
 
     fn decide(&mut self, draft: &mut Draft, caller: Caller, operation: &Operation) {
         let verdict = draft.machine.decide(operation);
-        if is_lasting(&verdict) && self.applied.decide(operation) == verdict {
+        if is_lasting(operation, &verdict) && self.applied.decide(operation) == verdict {
             return self.reply_nothing(caller, verdict);
         }
         match verdict {
@@ -248,18 +248,17 @@ impl Core {
     }
 }
 
-/// Facts that no later entry can change, if the applied state says them: they need no proof of leadership.
-fn is_lasting(verdict: &Verdict) -> bool {
-    matches!(
-        verdict,
-        Verdict::Known(Response::Appended(wire::Appended { duplicate: true, .. }))
-            | Verdict::Refuse(
-                Refusal::Retired
-                    | Refusal::AlreadyCommitted { .. }
-                    | Refusal::SequenceReused { .. }
-                    | Refusal::Fenced { .. }
-            )
-    )
+/// Facts that no later entry can change, if the applied state says them: they need no proof of leadership. That a
+/// *newer* epoch than the one known here is not the current one is no such fact: a deposed leader would say so.
+fn is_lasting(operation: &Operation, verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Known(Response::Appended(appended)) => appended.duplicate,
+        Verdict::Refuse(Refusal::Fenced { by, .. }) => operation.epoch() < *by,
+        Verdict::Refuse(
+            Refusal::Retired | Refusal::AlreadyCommitted { .. } | Refusal::SequenceReused { .. },
+        ) => true,
+        Verdict::Known(_) | Verdict::Refuse(_) | Verdict::Write(_) => false,
+    }
 }
 
 fn check_context(context: &Context, lineage: Lineage) -> Result<(), Refusal> {
@@ -311,6 +310,10 @@ fn understand_append(append: wire::Append) -> Result<Task, Refusal> {
         return Err(too_large(Field::Batch, append.batch.len(), BATCH_BYTES_MAX));
     }
     let batch = Batch::parse(append.batch)?;
+    // What is written stays written: records that no reader could read, or a digest that would let other content pass
+    // for a repetition, must not get in.
+    batch.check_records()?;
+    batch.verify_digest()?;
     Ok(Task::Change(Operation::Append { batch, settled: append.settled }))
 }
 

@@ -40,6 +40,17 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// The epoch that the caller believes to be current.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        match self {
+            Self::Open { expected, .. } => *expected,
+            Self::Append { batch, .. } => batch.epoch(),
+        }
+    }
+}
+
 /// What comes of an [`Operation`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

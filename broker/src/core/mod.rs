@@ -254,9 +254,10 @@ impl Core {
         if let Err(halt) = self.check_chain(&message) {
             return self.halt(halt);
         }
-        let log_time_ms = message.log_time_ms;
+        let (log_time_ms, term) = (message.log_time_ms, message.raft.term);
         match self.node.step(from.0, message.raft) {
-            Ok(()) => self.clock.hear(log_time_ms, now),
+            Ok(()) if term == self.node.term() => self.clock.hear(log_time_ms, now),
+            Ok(()) => {}
             Err(Rejected::Foreign) => {}
             Err(Rejected::LostEntries { commit, last }) => self.halt(Halt::LostEntries { commit, last }),
             Err(Rejected::OtherCommitted { index }) => self.halt(Halt::OtherCommitted { index }),
@@ -561,22 +562,32 @@ impl Core {
     fn send(&mut self, now: Time, messages: Vec<Message>) -> Result<(), Halt> {
         let log_time_ms = self.clock.read(now);
         for raft in messages {
-            let chain = match raft.get_msg_type() {
-                MessageType::MsgAppend => {
-                    self.node.log().position(raft.index)?.map_or(0, |before| before.chain)
-                }
-                _ => 0,
-            };
-            self.outbox
-                .push_back((BrokerId(raft.to), PeerMessage { raft, chain, log_time_ms, level: LEVEL }));
+            if let Some(chain) = self.chain_before(&raft)? {
+                let message = PeerMessage { raft, chain, log_time_ms, level: LEVEL };
+                self.outbox.push_back((BrokerId(message.raft.to), message));
+            }
         }
         Ok(())
+    }
+
+    /// Checksum of the log up to the entry on which an append builds; 0 for other messages. `None` if that entry is not
+    /// there any more: raft made the append before another leader's entries replaced it, and it is of no use now.
+    fn chain_before(&self, message: &Message) -> Result<Option<u32>, ReadError> {
+        if message.get_msg_type() != MessageType::MsgAppend {
+            return Ok(Some(0));
+        }
+        let before = self.node.log().position(message.index)?;
+        Ok(before.filter(|before| before.term == message.log_term).map(|before| before.chain))
     }
 
     /// Where both logs have an entry of the same index and term, everything up to it must be the same.
     fn check_chain(&self, message: &PeerMessage) -> Result<(), Halt> {
         let before = &message.raft;
-        if before.get_msg_type() != MessageType::MsgAppend || before.index > self.node.log_end() {
+        let is_current = before.term >= self.node.term();
+        if before.get_msg_type() != MessageType::MsgAppend
+            || !is_current
+            || before.index > self.node.log_end()
+        {
             return Ok(());
         }
         match self.node.log().position(before.index)? {

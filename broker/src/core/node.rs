@@ -286,11 +286,12 @@ impl Node {
         self.raw.read_index(number.to_le_bytes().to_vec());
     }
 
-    /// Hands leadership to the follower that is furthest, if there is one.
+    /// Hands leadership to the follower that is furthest of those that were heard of lately, if there is one.
     pub(super) fn hand_over(&mut self) {
         let own = self.raw.raft.id;
         let progress = self.raw.raft.prs().iter();
-        let best = progress.filter(|(id, _)| **id != own).max_by_key(|(_, progress)| progress.matched);
+        let heard = progress.filter(|(id, progress)| **id != own && progress.recent_active);
+        let best = heard.max_by_key(|(_, progress)| progress.matched);
         if let Some((&id, _)) = best.filter(|_| self.leads()) {
             self.raw.transfer_leader(id);
         }
@@ -324,6 +325,9 @@ impl Node {
             committed: ready.take_committed_entries(),
             reads: ready.take_read_states(),
         };
+        if let Some(error) = self.storage_mut().failure() {
+            return Err(error);
+        }
         self.stage(&ready)?;
         self.unsettled.push_back(Unsettled {
             number: ready.number(),
@@ -375,14 +379,19 @@ impl Node {
     }
 }
 
-/// An append's entries lie side by side after its position, and their terms never fall nor pass the sender's.
+/// An append builds on an entry that can exist (only index 0 has term 0); its entries lie side by side after that, and
+/// their terms never fall nor pass the sender's.
 fn entries_follow(message: &Message) -> bool {
-    let mut expected = (message.index, message.log_term);
-    message.entries.iter().all(|entry| {
-        let follows = entry.index == expected.0 + 1 && entry.term >= expected.1 && entry.term <= message.term;
-        expected = (entry.index, entry.term);
-        follows
-    })
+    let mut before = (message.index, message.log_term);
+    let builds = (message.index == 0) == (message.log_term == 0) && message.log_term <= message.term;
+    builds
+        && message.entries.iter().all(|entry| {
+            let follows = Some(entry.index) == before.0.checked_add(1)
+                && entry.term >= before.1.max(1)
+                && entry.term <= message.term;
+            before = (entry.index, entry.term);
+            follows
+        })
 }
 
 impl fmt::Debug for Node {

@@ -1,8 +1,8 @@
 //! The log, as raft wants to see it: `raft::Storage` over [`wal::Log`](sequor_wal::Log).
 //!
 //! Nothing is copied: an entry's data is the same `Bytes` in the log, in a raft entry and in a message to a peer.
-//! Raft's storage trait has no way to say "the bytes on this disk are rotten" and go on, so a failed read is kept here
-//! and the core, which looks after every call of raft, stops the broker.
+//! Raft's storage trait has no way to say "the bytes on this disk are rotten": it panics at most errors. So a failed read
+//! is kept here, raft is told that there is nothing, and the core, which looks before it lets anything leave, halts.
 
 use std::cell::RefCell;
 
@@ -34,10 +34,8 @@ impl LogStorage {
         self.failure.get_mut().take()
     }
 
-    fn fail<T>(&self, error: ReadError) -> raft::Result<T> {
-        let text = error.to_string();
+    fn fail(&self, error: ReadError) {
         self.failure.borrow_mut().get_or_insert(error);
-        Err(raft::Error::Store(StorageError::Other(text.into())))
     }
 }
 
@@ -62,7 +60,12 @@ impl Storage for LogStorage {
     ) -> raft::Result<Vec<RaftEntry>> {
         match self.log.entries(low, high, bytes_max.into().unwrap_or(u64::MAX)) {
             Ok(entries) => Ok(entries.into_iter().map(to_raft).collect()),
-            Err(error) => self.fail(error),
+            Err(error) => {
+                // Raft would panic at an error. It gets nothing, and the core halts before anything that it makes of
+                // that can leave.
+                self.fail(error);
+                Ok(Vec::new())
+            }
         }
     }
 

@@ -57,7 +57,7 @@ impl LogClock {
     /// Log time now, in milliseconds.
     #[must_use]
     pub fn read(&self, now: Time) -> u64 {
-        self.heard_ms + now.since(self.at) / 1000
+        self.heard_ms.saturating_add(now.since(self.at) / 1000)
     }
 
     /// Takes over a value that was heard, if it is ahead of ours.

@@ -40,7 +40,8 @@ pub(super) const STREAM_IN_FLIGHT_REQUESTS_MAX: usize = 16_384;
 /// Requests that one control stream may have unanswered. Count.
 pub(super) const CONTROL_IN_FLIGHT_REQUESTS_MAX: usize = 256;
 /// Requests of all clients that are unanswered, in bytes. At the limit no request stream is read. Below the core's own
-/// limit, so that a full broker makes its clients wait and refuses none.
+/// limit, so that a full broker makes its clients wait; only many streams that each begin a large request at the same
+/// moment can still meet the core's limit, which answers `Busy`.
 pub(super) const TOTAL_IN_FLIGHT_BYTES_MAX: usize = 48 << 20;
 /// What a request counts for beside its bytes: its place in queues and tables. Bytes.
 pub(super) const REQUEST_OVERHEAD_BYTES: usize = 256;

@@ -79,11 +79,14 @@ enum Writer {
 }
 
 impl Client {
-    /// The clients that a world begins with.
-    pub(super) fn crowd(random: &mut ChaCha8Rng) -> Vec<Self> {
-        (0..NAMES)
-            .map(|number| Self::new(format!("writer-{number}"), 1 + number as u64, random.next_u64()))
-            .collect()
+    /// The clients that a world begins with. They read from the start of the log.
+    pub(super) fn crowd(random: &mut ChaCha8Rng, judge: &mut Judge) -> Vec<Self> {
+        let client = |number| {
+            let client = Self::new(format!("writer-{number}"), 1 + number as u64, random.next_u64());
+            judge.began(client.reader, Offset(0));
+            client
+        };
+        (0..NAMES).map(client).collect()
     }
 
     /// Somebody who takes the name of `client` over.
@@ -113,9 +116,10 @@ impl Client {
     }
 
     /// It dies; its successor has the same name, knows nothing, and reads on from a record that it has seen before.
-    fn replace(&mut self, now: Time) {
+    fn replace(&mut self, now: Time, judge: &mut Judge) {
         let position = self.session.position(self.subscription).unwrap_or_default();
         let from = Offset(within(&mut self.random, (0, position.0)));
+        judge.began(self.reader + 1, from);
         (self.session, self.subscription) = begin(&mut self.random, now, from);
         self.generation += 1;
         self.reader += 1;
@@ -417,7 +421,7 @@ impl World {
     pub(super) fn replace_client(&mut self, number: usize) {
         self.forget_connections(number);
         let now = self.now;
-        self.clients[number].replace(now);
+        self.clients[number].replace(now, &mut self.judge);
         self.at(now, Event::Wake { client: number });
     }
 
@@ -427,6 +431,7 @@ impl World {
         if self.clients[number].freeze(now, now + for_us) {
             let reader = self.clients.len() as u64 + 1;
             let heir = Client::heir_of(&self.clients[number], reader, self.random.next_u64());
+            self.judge.began(heir.reader, Offset(0));
             self.clients.push(heir);
             let heir = self.clients.len() - 1;
             self.at(now, Event::Wake { client: heir });

@@ -108,7 +108,12 @@ impl Judge {
         self.disclaimed.push(Record { producer: producer.to_owned(), epoch, sequence: first });
     }
 
-    /// A reader that began at `from` was given the next record.
+    /// A reader begins at an offset.
+    pub(super) fn began(&mut self, reader: u64, from: Offset) {
+        self.reads.insert(reader, (from, Vec::new()));
+    }
+
+    /// A reader was given the next record.
     pub(super) fn delivered(
         &mut self,
         reader: u64,
@@ -117,7 +122,9 @@ impl Judge {
         sequence: Sequence,
         value: &[u8],
     ) -> Result<(), Violation> {
-        let (from, reads) = self.reads.entry(reader).or_insert((offset, Vec::new()));
+        let Some((from, reads)) = self.reads.get_mut(&reader) else {
+            return violated(format!("reader {reader} was given offset {offset} and never asked for any"));
+        };
         let expected = from.plus(reads.len() as u64);
         if offset != expected {
             return violated(format!(
@@ -366,6 +373,7 @@ mod tests {
     fn a_reader_that_is_given_a_record_twice_is_seen() {
         let mut judge = Judge::default();
         let value = content("a", Sequence(4));
+        judge.began(0, Offset(9));
         assert!(judge.delivered(0, Offset(9), "a", Sequence(4), &value).is_ok());
         assert!(judge.delivered(0, Offset(9), "a", Sequence(4), &value).is_err());
         assert!(judge.delivered(0, Offset(11), "a", Sequence(4), &value).is_err(), "a gap");

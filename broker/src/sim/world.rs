@@ -108,7 +108,8 @@ impl World {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let genesis = genesis();
         let machines = (1..=BROKERS).map(|id| Machine::new(id, &genesis)).collect();
-        let clients: Vec<Client> = Client::crowd(&mut random);
+        let mut judge = Judge::default();
+        let clients = Client::crowd(&mut random, &mut judge);
         let schedule = faults::schedule(&mut random, profile, BROKERS, clients.len(), FAULTS_UNTIL);
         let mut world = Self {
             now: Time(0),
@@ -119,7 +120,7 @@ impl World {
             clients,
             connections: Connections::default(),
             network: Network::new(Weather::CALM),
-            judge: Judge::default(),
+            judge,
             held: BTreeMap::new(),
             trace: crc32fast::Hasher::new(),
             summary: Summary::default(),
