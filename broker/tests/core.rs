@@ -13,7 +13,8 @@ use sequor_broker::core::{Caller, Core, PeerMessage, SessionId, Settings, Subscr
 use sequor_client::protocol::batch::{Batch, BatchBuilder};
 use sequor_client::protocol::{
     Acks, Append, Appended, BrokerId, ClusterId, Context, Epoch, Feature, HighWater, Incarnation, Instance,
-    Lineage, Lookup, Offset, Open, ProducerId, Refusal, Request, RequestId, Response, Revision, Sequence,
+    Lineage, Lookup, Offset, Open, ProducerId, Refusal, Request, RequestId, Response, Revision, Role,
+    Sequence,
 };
 use sequor_wal::disk::memory::MemoryDisk;
 use sequor_wal::{Identity, Opened, Ticket};
@@ -65,6 +66,9 @@ impl Trio {
         let now = self.now;
         let core = self.core(id);
         core.pass(now, 0);
+        while core.wants_pass() {
+            core.pass(now, 0);
+        }
         assert!(core.halted().is_none(), "{:?}", core.halted());
         let messages: Vec<_> = std::iter::from_fn(|| core.poll_peer()).collect();
         while let Some(order) = core.poll_spare() {
@@ -593,4 +597,30 @@ fn rot_that_is_met_while_running_halts_the_broker() {
     assert_eq!(read, Err(Refusal::LogUnreadable { at: Offset(0) }));
     let halt = trio.core(1).halted().expect("it must not go on").to_string();
     assert!(halt.contains("the log cannot be read"), "{halt}");
+}
+
+#[test]
+fn a_broker_that_replays_a_long_log_votes_meanwhile_and_does_not_campaign() {
+    let (disk, genesis) = (MemoryDisk::new(), genesis());
+    let identity = Identity { cluster: CLUSTER.0, lineage: LINEAGE.0, broker: 2, incarnation: None };
+    Identity::create(&disk, &identity).unwrap();
+    Identity::load(&disk).unwrap().set_incarnation(&disk, [1; 16]).unwrap();
+    let mut trio = Trio::start();
+    *trio.core(2) = restart(&disk, 2, &genesis);
+    trio.elect_first();
+    let producer = trio.open("a");
+    for first in 0..8000 {
+        trio.call(append(producer, first, "x"));
+    }
+    trio.core(2).prepare_to_stop();
+    trio.settle();
+    *trio.core(2) = restart(&disk, 2, &genesis);
+    let now = trio.now;
+    trio.core(2).pass(now, 0);
+    let status = trio.core(2).status();
+    assert!(status.applied + 4096 < status.commit, "one pass does not apply everything: {status:?}");
+    trio.core(2).handle_tick(now + 100 * TICK_US);
+    assert_eq!(trio.core(2).status().role, Role::Follower);
+    trio.pass(2);
+    assert_eq!(trio.core(2).status().applied, status.commit, "it gets there pass by pass");
 }

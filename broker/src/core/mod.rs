@@ -64,8 +64,14 @@ pub use self::peer::{
 pub use self::subscription::Subscription;
 pub use self::waiting::{Caller, SessionId};
 
+/// Entries that are applied before the driver gets to listen again. Count.
+const ENTRIES_PER_PASS_MAX: u64 = 1024;
 /// Idle time after which the last block of the log gets a witness. Microseconds.
 const WITNESS_AFTER_US: u64 = 50_000;
+/// Committed entries that are not applied yet, above which a broker is still replaying its log. It votes and replicates,
+/// but does not ask to lead: it could decide nothing until it is done, and raft looks through all of them before it
+/// campaigns. Count.
+const REPLAY_ENTRIES_MIN: u64 = 4096;
 /// Most ticks made up for after the driver was held up. More would count time in which peers were not listened to.
 const TICKS_AT_ONCE_MAX: u64 = 3;
 
@@ -226,8 +232,8 @@ impl Core {
     /// Lets time pass. Call it at [`Core::next_tick`], or as soon after as possible.
     pub fn handle_tick(&mut self, now: Time) {
         let due = now.since(self.next_tick) / self.settings.tick_us + u64::from(now >= self.next_tick);
-        for _ in 0..due.min(TICKS_AT_ONCE_MAX) {
-            self.node.tick();
+        if !self.is_replaying() {
+            (0..due.min(TICKS_AT_ONCE_MAX)).for_each(|_| self.node.tick());
         }
         if due > 0 {
             self.next_tick = self.next_tick + due * self.settings.tick_us;
@@ -244,6 +250,11 @@ impl Core {
         self.next_tick
     }
 
+    /// True while this broker works off what it had committed before it was started.
+    fn is_replaying(&self) -> bool {
+        !self.leads() && self.node.commit() - self.applied_index > REPLAY_ENTRIES_MIN
+    }
+
     /// Takes a request of a client.
     pub fn handle_request(&mut self, now: Time, caller: Caller, context: &Context, request: Request) {
         self.receive(now, caller, context, request);
@@ -253,6 +264,9 @@ impl Core {
     pub fn handle_peer(&mut self, now: Time, from: BrokerId, message: PeerMessage) {
         if let Err(halt) = self.check_chain(&message) {
             return self.halt(halt);
+        }
+        if message.raft.get_msg_type() == MessageType::MsgTimeoutNow && self.is_replaying() {
+            return;
         }
         let (log_time_ms, term) = (message.log_time_ms, message.raft.term);
         match self.node.step(from.0, message.raft) {
@@ -290,13 +304,21 @@ impl Core {
         self.node.log_mut().request_witness();
     }
 
-    /// Works on everything that was handed in. `wall_ms` is the wall clock, in milliseconds since 1970; it is only
+    /// True if the last pass left work behind, so that the driver could listen in between: give it another one.
+    #[must_use]
+    pub fn wants_pass(&self) -> bool {
+        self.halt.is_none() && self.node.has_work()
+    }
+
+    /// Works on everything that was handed in, but applies only about so much that the driver is
+    /// listening again after a few milliseconds. `wall_ms` is the wall clock, in milliseconds since 1970; it is only
     /// written down.
     pub fn pass(&mut self, now: Time, wall_ms: u64) {
         if self.halt.is_none() {
-            self.advance(now);
+            let most = self.applied_index + ENTRIES_PER_PASS_MAX;
+            self.advance(now, most);
             self.admit(now, wall_ms);
-            self.advance(now);
+            self.advance(now, most);
             self.give_ready_answers();
         }
     }
@@ -423,10 +445,10 @@ impl Core {
         }
     }
 
-    /// Lets raft work until it wants nothing more.
-    fn advance(&mut self, now: Time) {
+    /// Lets raft work until it wants nothing more, or until entries up to `most` are applied.
+    fn advance(&mut self, now: Time, most: Index) {
         self.settle(now);
-        loop {
+        while self.applied_index < most {
             self.notice_leadership();
             let work = match self.node.work() {
                 Ok(Some(work)) => work,

@@ -33,8 +33,9 @@ const MESSAGE_BYTES_MAX: u64 = ENTRY_BYTES_MAX as u64;
 const IN_FLIGHT_MESSAGES_MAX: usize = 256;
 /// Most bytes of entries that a leader proposes beyond the commit.
 const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
-/// Most bytes of committed entries taken from raft at once.
-const COMMITTED_BYTES_PER_READY_MAX: u64 = 8 << 20;
+/// Most bytes of committed entries taken from raft at once, unless a single one is larger: a pass stays short, so that a broker that has much to
+/// apply after a start still listens, votes and replicates meanwhile.
+const COMMITTED_BYTES_PER_READY_MAX: u64 = 256 << 10;
 
 /// How long things take in raft, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,6 +306,12 @@ impl Node {
     /// Tells raft how far this broker has applied.
     pub(super) fn applied(&mut self, index: Index) {
         self.raw.advance_apply_to(index);
+    }
+
+    /// True if raft wants something done.
+    #[must_use]
+    pub(super) fn has_work(&self) -> bool {
+        self.raw.has_ready()
     }
 
     /// The next thing that raft wants done, or `None` when it wants nothing. Everything it wants stored is staged in

@@ -21,7 +21,10 @@ use std::{
 };
 
 use sequor_wal::{Done, Spare, SpareOrder, Ticket};
-use tokio::time::{sleep_until, timeout};
+use tokio::{
+    task::yield_now,
+    time::{sleep_until, timeout},
+};
 
 use super::{
     ServeError,
@@ -56,6 +59,8 @@ pub(super) struct Driver {
     syncer: Worker<Ticket>,
     filler: Worker<SpareOrder>,
     syncing: bool,
+    /// The last pass left work behind.
+    has_more: bool,
     phase: Phase,
     hand_over_timeout: Duration,
 }
@@ -68,6 +73,7 @@ impl Driver {
             syncer: Worker::start()?,
             filler: Worker::start()?,
             syncing: false,
+            has_more: false,
             phase: Phase::Serving,
             hand_over_timeout,
         })
@@ -90,6 +96,7 @@ impl Driver {
                 spare = self.filler.report() => self.handle_spare(spare),
                 () = &mut tick => {}
                 () = &mut stop, if self.phase == Phase::Serving => self.begin_to_stop(),
+                () = yield_now(), if self.has_more => {}
             }
             let next = self.pass()?;
             if next != due {
@@ -117,6 +124,7 @@ impl Driver {
         check(&broker, &core)?;
         self.carry_out(&mut core);
         self.go_on_stopping(&mut core);
+        self.has_more = core.wants_pass();
         Ok(broker.instant(core.next_tick()))
     }
 

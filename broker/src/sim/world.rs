@@ -330,6 +330,9 @@ impl World {
         if let Some(halt) = core.halted() {
             return Err(Violation(format!("broker {broker} halted: {halt}")));
         }
+        if core.wants_pass() {
+            self.request_pass(broker);
+        }
         self.collect(broker)
     }
 
