@@ -26,6 +26,7 @@
 mod admission;
 pub mod effect;
 pub mod genesis;
+mod halt;
 pub mod machine;
 mod node;
 mod peer;
@@ -45,18 +46,18 @@ use sequor_client::protocol::{
     Response, ServerHello, Status,
 };
 use sequor_wal::{Done, Index, Log, ReadError, Spare, SpareOrder, Ticket};
-use thiserror::Error;
 
 use self::admission::{Head, Queue};
-use self::effect::{Effects, EntryError, LEVEL};
+use self::effect::{Effects, LEVEL};
 use self::genesis::Genesis;
-use self::machine::{Machine, Mismatch};
+use self::machine::Machine;
 use self::node::{Node, Rejected, Work};
 use self::positions::Positions;
 use self::storage::LogStorage;
 use self::time::{LogClock, Time};
 use self::waiting::{Answer, Waiting};
 
+pub use self::halt::Halt;
 pub use self::node::Timing;
 pub use self::peer::{
     Lane, PEER_HELLO_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, PEER_VERSION, PeerError, PeerHello, PeerMessage,
@@ -94,75 +95,6 @@ pub struct Settings {
     pub timing: Timing,
     /// Where all randomness of this core comes from.
     pub seed: u64,
-}
-
-/// Why a core stopped for good.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum Halt {
-    /// An applied entry gives another state than the leader had.
-    #[error("entry {index} cannot be applied")]
-    Mismatch {
-        /// Raft index of the entry.
-        index: Index,
-        /// Both sides.
-        #[source]
-        cause: Mismatch,
-    },
-    /// An entry of the log is not readable as one.
-    #[error("entry {index} cannot be read")]
-    Entry {
-        /// Raft index of the entry.
-        index: Index,
-        /// Why.
-        #[source]
-        cause: EntryError,
-    },
-    /// An entry is earlier, by log time, than the one before it.
-    #[error(
-        "entry {index} carries log time {found} ms after an entry of {before} ms: log time must never fall"
-    )]
-    TimeFell {
-        /// Raft index of the entry.
-        index: Index,
-        /// Log time before, in milliseconds.
-        before: u64,
-        /// Log time of the entry, in milliseconds.
-        found: u64,
-    },
-    /// The disk does not return what it was given.
-    #[error("the log cannot be read")]
-    Log(#[from] ReadError),
-    /// The leader knows this log to have been longer.
-    #[error(
-        "this broker has lost entries that it had acknowledged: the leader's commit for it is {commit}, its log ends \
-         at {last}; it must not vote again: remove it and add a new broker"
-    )]
-    LostEntries {
-        /// What the leader knows.
-        commit: Index,
-        /// What is here.
-        last: Index,
-    },
-    /// A leader has another entry where ours is committed.
-    #[error("the leader has another entry at index {index}, which is committed here: compare both logs")]
-    OtherCommitted {
-        /// Where.
-        index: Index,
-    },
-    /// The leader's log differs from ours in an entry of the same index and term.
-    #[error(
-        "the log differs from the leader's at or before index {index}: chain {found:#010x} here, {expected:#010x} \
-         there"
-    )]
-    OtherChain {
-        /// Where it was noticed.
-        index: Index,
-        /// The leader's checksum.
-        expected: u32,
-        /// Ours.
-        found: u32,
-    },
 }
 
 /// An answer to a client.
