@@ -5,7 +5,8 @@
 //! 2. The verdict: all is well, or the tail is torn and will be cut, or something that was durable is
 //!    damaged. In the last case nothing is changed and the log is not opened.
 //! 3. Leftovers are removed: spares that a crash left unfinished, segments that hold nothing but a torn first
-//!    block.
+//!    block. Ids are contiguous from 1, so that a file that is lost is noticed; therefore everything above a
+//!    leftover, which can only be spares, goes with it, the highest id first.
 //! 4. After a kill, what was just read may be in the page cache alone. So the segment of the last block is
 //!    synced, and the vote is written anew and synced. Only then is anything shown to the caller, who takes
 //!    all of it for durable.
@@ -107,12 +108,12 @@ pub fn open(disk: Arc<dyn Disk>, identity: &Identity, settings: Settings) -> Res
     let vote = find_vote(&*disk, &names, incarnation)?;
 
     // From here on the disk is changed: first what must not be found again, then what must not be lost.
-    let next_segment = survey.next_segment;
-    let (spares, misfits) = survey.sort_spares(&settings);
-    for segment in verdict.remove.iter().chain(&survey.unfinished).chain(&misfits) {
-        let name = segment::file_name(*segment);
+    let next_segment = survey.first_leftover(&verdict.remove, &settings).unwrap_or(survey.next_segment);
+    for segment in (next_segment..survey.next_segment).rev() {
+        let name = segment::file_name(segment);
         disk.remove(&name).map_err(|source| SyncError::new("remove", &name, source))?;
     }
+    let spares = survey.spares(next_segment);
     let used = survey.fold.active.as_ref().map(|active| &active.region);
     for region in used.into_iter().chain(spares.iter().map(|spare| &spare.region)) {
         region.sync().map_err(|source| SyncError::new("sync", region.name(), source))?;
@@ -149,9 +150,9 @@ struct Survey {
     fold: Fold,
     /// Segments with a header and nothing else.
     blank: Vec<Spare>,
-    /// Segments that do not even have a header: a crash came while they were made.
-    unfinished: Vec<u64>,
-    /// Above every id that was ever seen.
+    /// A segment that does not even have a header: a crash came while it was made.
+    unfinished: Option<u64>,
+    /// One above the highest id.
     next_segment: u64,
 }
 
@@ -173,11 +174,22 @@ impl Survey {
         incarnation: [u8; 16],
     ) -> Result<Self, OpenError> {
         let fold = Fold::new(Position::start(&cluster));
-        let mut survey = Self { fold, blank: Vec::new(), unfinished: Vec::new(), next_segment: 1 };
+        let mut survey = Self { fold, blank: Vec::new(), unfinished: None, next_segment: 1 };
         let mut bytes = Vec::new();
         // The names have fixed digits: ascending names are ascending ids.
         for (name, id) in names.iter().filter_map(|name| Some((name, segment::file_segment(name)?))) {
             let failed = |operation| move |source| io_error(operation, name, source);
+            if id != survey.next_segment {
+                let file = segment::file_name(survey.next_segment);
+                let (expected, found) = ("a segment: their ids have no gap".into(), "no file".into());
+                return Err(Damage { file, offset: 0, expected, found }.into());
+            }
+            // Segments are made one after the other: only the last can be unfinished.
+            if let Some(unfinished) = survey.unfinished {
+                let file = segment::file_name(unfinished);
+                let (expected, found) = ("a header: there is a later segment".into(), "zeros".into());
+                return Err(Damage { file, offset: 0, expected, found }.into());
+            }
             let region = disk.open(name).map_err(failed("open"))?;
             segment::read_whole(&*region, &mut bytes).map_err(failed("read"))?;
             survey.next_segment = id.saturating_add(1);
@@ -206,7 +218,7 @@ impl Survey {
                 HeaderFound::Nothing(_)
                     if segment::is_zero(&bytes[bytes.len().min(segment::HEADER_BYTES)..]) =>
                 {
-                    survey.unfinished.push(id);
+                    survey.unfinished = Some(id);
                 }
                 HeaderFound::Nothing(Unlike { expected, found }) => {
                     survey.fold.add_unreadable(Damage { file: name.clone(), offset: 0, expected, found });
@@ -216,21 +228,24 @@ impl Survey {
         Ok(survey)
     }
 
-    /// The blank segments that can be used, and the ids of those that cannot: of other sizes than are wanted
-    /// now, or older than a segment that is in use.
-    fn sort_spares(&self, settings: &Settings) -> (VecDeque<Spare>, Vec<u64>) {
+    /// The lowest segment above the one in use that is of no use: torn, unfinished, or of other sizes than are
+    /// wanted now.
+    fn first_leftover(&self, torn: &[u64], settings: &Settings) -> Option<u64> {
         let in_use = self.fold.active.as_ref().map_or(0, |active| active.header.segment);
-        let mut usable = VecDeque::new();
-        let mut misfits = Vec::new();
-        for Spare { region, header } in &self.blank {
-            let fits = header.bytes == settings.segment_bytes && header.alignment == settings.alignment;
-            if fits && header.segment > in_use {
-                usable.push_back(Spare { region: Arc::clone(region), header: *header });
-            } else {
-                misfits.push(header.segment);
-            }
-        }
-        (usable, misfits)
+        let other = |header: &Header| {
+            header.bytes != settings.segment_bytes || header.alignment != settings.alignment
+        };
+        let misfits = self.blank.iter().map(|spare| &spare.header).filter(|header| other(header));
+        let leftovers =
+            misfits.map(|header| header.segment).chain(torn.iter().copied()).chain(self.unfinished);
+        leftovers.filter(|segment| *segment > in_use).min()
+    }
+
+    /// The blank segments between the one in use and `end`: they can be used.
+    fn spares(&self, end: u64) -> VecDeque<Spare> {
+        let in_use = self.fold.active.as_ref().map_or(0, |active| active.header.segment);
+        let usable = self.blank.iter().filter(|spare| (in_use + 1..end).contains(&spare.header.segment));
+        usable.map(|spare| Spare { region: Arc::clone(&spare.region), header: spare.header }).collect()
     }
 }
 
