@@ -113,9 +113,13 @@ impl<'a> Confirmation<'a> {
         let mut output = Output::new();
         let outcome = self.follow(on_their_way, &mut output).await;
         self.progress.finish_and_clear();
-        output.flush().await?;
+        let printed = match output.flush().await {
+            Err(Failure::ReaderGone) => Ok(()),
+            printed => printed,
+        };
         self.tell();
-        outcome
+        // What is not known to be written weighs more than what could not be printed.
+        outcome.and(printed)
     }
 
     async fn follow(
@@ -135,7 +139,13 @@ impl<'a> Confirmation<'a> {
                     duplicate: receipt.duplicate,
                 });
                 // Others wait for these lines: whatever is confirmed is printed before the next wait.
-                if on_their_way.is_empty() { output.flush().await? } else { output.settle().await? }
+                let printed =
+                    if on_their_way.is_empty() { output.flush().await } else { output.settle().await };
+                match printed {
+                    // The lines are what was asked for: they are appended to the last one, read about or not.
+                    Err(Failure::ReaderGone) => self.acks = Acks::None,
+                    printed => printed?,
+                }
             }
         }
         Ok(())

@@ -77,6 +77,17 @@ impl Output {
     }
 }
 
+/// As [`print`], and goes on when the reader has gone: for a command whose verdict counts also when nobody reads along.
+///
+/// # Errors
+/// If stdout takes nothing for another reason.
+pub(crate) fn tell(text: &str) -> Result<(), Failure> {
+    match print(text) {
+        Err(Failure::ReaderGone) => Ok(()),
+        printed => printed,
+    }
+}
+
 /// Writes `text` to stdout at once: for the commands that run without a runtime.
 ///
 /// # Errors

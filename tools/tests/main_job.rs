@@ -150,6 +150,27 @@ fn a_reader_that_leaves_is_no_error() {
 }
 
 #[test]
+fn lines_are_appended_to_the_last_one_also_when_nobody_reads_about_them() {
+    let cluster = Cluster::start();
+    cluster.leader();
+    let mut child = cluster
+        .command(&["append", "--producer", "p", "--batch", "1", "-o", "json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let lines: String = (0..1000).map(|number| format!("line {number}\n")).collect();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("appended 1000 "), "{said}");
+    assert_log_is(&cluster, lines.as_bytes());
+}
+
+#[test]
 fn who_opens_the_name_fences_who_had_it() {
     let cluster = Cluster::start();
     let input = Input::new(b"a\nb\nc\nd\n".to_vec());

@@ -146,22 +146,22 @@ pub(crate) async fn run(args: QuickstartArgs, global: &Global) -> Result<(), Fai
     let mut report = Report::default();
     if let Some(input) = &input {
         let (lines, bytes) = (count(input.lines.len() as u64, "line"), grouped(input.bytes.len() as u64));
-        output::print(&format!("sequor quickstart: {}, {lines}, {bytes} bytes\n\n", input.name))?;
+        output::tell(&format!("sequor quickstart: {}, {lines}, {bytes} bytes\n\n", input.name))?;
         let progress = bar("{bar:40} {human_pos} of {human_len} lines");
         let (cluster, config, report) = (&mut cluster, &config, &mut report);
         Scenario { cluster, config, input, report, progress: &progress }.play().await?;
-        output::print("\n")?;
+        output::tell("\n")?;
     }
     let rows = measure(&args, &mut cluster, &config).await?;
     match args.output {
-        Shape::Table => output::print(&(heading(&args) + &table::render(&rows)))?,
-        Shape::Json => output::print(&(json(&rows) + "\n"))?,
+        Shape::Table => output::tell(&(heading(&args) + &table::render(&rows)))?,
+        Shape::Json => output::tell(&(json(&rows) + "\n"))?,
     }
     if let Some(input) = &input {
-        output::print(&next_commands(&place))?;
+        output::tell(&next_commands(&place))?;
         let held = report.verdict()?;
         let lines = count(input.lines.len() as u64, "line");
-        output::print(&format!("\nexactly once: {lines}, and all {held} checks held\n"))?;
+        output::tell(&format!("\nexactly once: {lines}, and all {held} checks held\n"))?;
     }
     Ok(())
 }

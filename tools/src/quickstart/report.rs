@@ -37,13 +37,13 @@ impl Verdict for ChecksFailed {
 impl Report {
     /// Tells one thing.
     pub(crate) fn say(&self, topic: &str, text: &str) -> Result<(), Failure> {
-        output::print(&format!("  {topic:TOPIC_WIDTH$}  {text}\n"))
+        output::tell(&format!("  {topic:TOPIC_WIDTH$}  {text}\n"))
     }
 
     /// Tells whether something that must hold does, and remembers it.
     pub(crate) fn check(&mut self, holds: bool, claim: &str) -> Result<(), Failure> {
         let mark = if holds { "yes" } else { "NO" };
-        output::print(&format!("  {:TOPIC_WIDTH$}  {mark:>3}: {claim}\n", ""))?;
+        output::tell(&format!("  {:TOPIC_WIDTH$}  {mark:>3}: {claim}\n", ""))?;
         if holds {
             self.held += 1;
         } else {
