@@ -33,6 +33,12 @@ pub(crate) enum Exit {
         reason = "permissions are not part of the protocol yet; scripts may rely on the number"
     )]
     NotAllowed = 6,
+    /// SIGHUP ended a command that cleans up behind itself: 128 + 1, as a shell says it.
+    HungUp = 129,
+    /// SIGINT did: 128 + 2.
+    Interrupted = 130,
+    /// SIGTERM did: 128 + 15.
+    Terminated = 143,
 }
 
 impl From<Exit> for ExitCode {

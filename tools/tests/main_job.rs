@@ -221,6 +221,29 @@ fn the_quickstart_says_exactly_once() {
 }
 
 #[test]
+fn a_quickstart_that_is_interrupted_leaves_nothing() {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = sequor()
+            .args(["quickstart", "--seconds", "600"])
+            .env("TMPDIR", dir.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let told = lines.find(|line| line.as_ref().unwrap().contains("leads"));
+        assert!(told.is_some(), "it plays");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "its cluster is where TMPDIR says");
+        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{signal} leaves nothing");
+    }
+}
+
+#[test]
 fn the_table_alone_has_the_rows_that_were_asked_for() {
     let args = [
         "quickstart",

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `cluster.rs` | three brokers as child processes |
 //! | `input.rs` | the file |
+//! | `interruption.rs` | Ctrl-C, after which nothing must be left |
 //! | `scenario.rs` | what happens to them |
 //! | `wire.rs` | a connection held by hand, to say what the library never would |
 //! | `table.rs` | records per second against the size of a batch |
@@ -13,6 +14,7 @@
 
 mod cluster;
 mod input;
+mod interruption;
 mod report;
 mod scenario;
 mod table;
@@ -36,6 +38,7 @@ use sequor_client::{
 use self::{
     cluster::Cluster,
     input::Input,
+    interruption::Interruptions,
     report::{Report, count},
     scenario::{LINES_MIN, Scenario, wait_for_leader},
     table::{Load, Row, grouped},
@@ -55,7 +58,8 @@ const SECONDS_MAX: f64 = 3600.0;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The cluster lives in a temporary directory (TMPDIR says where, and so on which disk) and is gone afterwards.
+The cluster lives in a temporary directory (TMPDIR says where, and so on which disk) and is gone afterwards,
+also when Ctrl-C (exit code 130), SIGTERM (143) or SIGHUP (129) ends it.
 
 Examples:
   sequor quickstart
@@ -134,6 +138,16 @@ impl Place {
 }
 
 pub(crate) async fn run(args: QuickstartArgs, global: &Global) -> Result<(), Failure> {
+    let mut interruptions = Interruptions::listen()?;
+    // Whichever comes first: the play that is not played to its end is dropped, and stops and removes its cluster.
+    tokio::select! {
+        biased;
+        interruption = interruptions.next() => Err(interruption.into()),
+        played = play(args, global) => played,
+    }
+}
+
+async fn play(args: QuickstartArgs, global: &Global) -> Result<(), Failure> {
     let input = match args.only_table {
         true => None,
         false => Some(Input::read(args.file.as_deref(), LINES_MIN).await?),
