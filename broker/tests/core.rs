@@ -5,6 +5,7 @@
 mod trio;
 
 use raft::eraftpb::{Entry, Message, MessageType};
+use sequor_broker::core::effect::{Envelope, LEVEL, encode};
 use sequor_broker::core::time::Time;
 use sequor_broker::core::{Caller, SessionId, Subscription};
 use sequor_client::protocol::batch::{Batch, BatchBuilder};
@@ -432,4 +433,38 @@ fn a_broker_that_replays_a_long_log_votes_meanwhile_and_does_not_campaign() {
     assert_eq!(trio.core(2).status().role, Role::Follower);
     trio.pass(2);
     assert_eq!(trio.core(2).status().applied, status.commit, "it gets there pass by pass");
+}
+
+#[test]
+fn a_halt_in_the_middle_of_a_long_log_says_why_and_stays() {
+    let (disk, genesis) = (MemoryDisk::new(), genesis());
+    let identity = Identity { cluster: CLUSTER.0, lineage: LINEAGE.0, broker: 2, incarnation: None };
+    Identity::create(&disk, &identity).unwrap();
+    Identity::load(&disk).unwrap().set_incarnation(&disk, [1; 16]).unwrap();
+    let mut core = restart(&disk, 2, &genesis);
+    while let Some(order) = core.poll_spare() {
+        core.handle_spare(order.run().unwrap());
+    }
+    // A leader whose second entry is earlier, by log time, than its first; thousands of sound ones follow.
+    let times = [9, 1].into_iter().chain(std::iter::repeat_n(9, 4000));
+    let entry = |(index, log_time_ms)| {
+        let data = encode(Envelope { level: LEVEL, log_time_ms, wall_ms: 0 }, &[]);
+        Entry { index, term: 1, data, ..Entry::default() }
+    };
+    let entries: Vec<Entry> = (1..).zip(times).map(entry).collect();
+    let mut message = forged(MessageType::MsgAppend, 1, 2, 1);
+    message.raft.commit = entries.len() as u64;
+    message.raft.set_entries(entries.into());
+    message.chain = core.log().position(0).unwrap().unwrap().chain;
+    core.handle_peer(Time(1), BrokerId(1), message);
+    for _ in 0..10 {
+        core.pass(Time(1), 0);
+        if let Some(ticket) = core.poll_ticket() {
+            core.handle_synced(Time(1), ticket.run().unwrap());
+        }
+    }
+    let halt = core.halted().expect("log time must never fall").to_string();
+    assert!(halt.starts_with("entry 2 carries log time 1 ms"), "{halt}");
+    assert_eq!(core.applied_index(), 1, "nothing after it was applied");
+    assert!(core.poll_ticket().is_none() && !core.wants_pass());
 }

@@ -246,11 +246,13 @@ impl Core {
     /// listening again after a few milliseconds. `wall_ms` is the wall clock, in milliseconds since 1970; it is only
     /// written down.
     pub fn pass(&mut self, now: Time, wall_ms: u64) {
+        let most = self.applied_index + ENTRIES_PER_PASS_MAX;
+        self.advance(now, most);
         if self.halt.is_none() {
-            let most = self.applied_index + ENTRIES_PER_PASS_MAX;
-            self.advance(now, most);
             self.admit(now, wall_ms);
             self.advance(now, most);
+        }
+        if self.halt.is_none() {
             self.give_ready_answers();
         }
     }
@@ -380,7 +382,7 @@ impl Core {
     /// Lets raft work until it wants nothing more, or until entries up to `most` are applied.
     fn advance(&mut self, now: Time, most: Index) {
         self.settle(now);
-        while self.applied_index < most {
+        while self.halt.is_none() && self.applied_index < most {
             self.notice_leadership();
             let work = match self.node.work() {
                 Ok(Some(work)) => work,
@@ -396,6 +398,9 @@ impl Core {
 
     /// Reports what became durable, and sends the messages that waited for it.
     fn settle(&mut self, now: Time) {
+        if self.halt.is_some() {
+            return;
+        }
         let messages = self.node.settle();
         if let Err(halt) = self.send(now, messages) {
             self.halt(halt);
