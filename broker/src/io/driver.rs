@@ -14,12 +14,12 @@
 
 use std::{
     collections::BTreeSet,
-    error::Error,
     pin::pin,
     rc::Rc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use sequor_client::protocol::BrokerId;
 use sequor_wal::{Done, Spare, SpareOrder, Ticket};
 use tokio::{
     task::yield_now,
@@ -29,6 +29,7 @@ use tokio::{
 use super::{
     ServeError,
     broker::{Broker, Progress},
+    causes::with_causes,
     close::Close,
     limits::{FAREWELL_TIMEOUT, LAST_SYNC_TIMEOUT},
     worker::Worker,
@@ -61,6 +62,8 @@ pub(super) struct Driver {
     syncing: bool,
     /// The last pass left work behind.
     has_more: bool,
+    /// Term and leader as the log of this process has them.
+    told: (u64, Option<BrokerId>),
     phase: Phase,
     hand_over_timeout: Duration,
 }
@@ -74,6 +77,7 @@ impl Driver {
             filler: Worker::start()?,
             syncing: false,
             has_more: false,
+            told: (0, None),
             phase: Phase::Serving,
             hand_over_timeout,
         })
@@ -146,9 +150,25 @@ impl Driver {
         while let Some(reply) = core.poll_reply() {
             self.broker.hand_out(reply);
         }
+        self.tell_of_leadership(core);
         self.broker.set_progress(Progress { end: core.end(), leads: core.leads() });
         while let Some(order) = core.poll_spare() {
             self.filler.give(order);
+        }
+    }
+
+    /// One line for each change of leader: what an operator looks for first.
+    fn tell_of_leadership(&mut self, core: &Core) {
+        let status = core.status();
+        let now = (status.term, status.leader);
+        if now == self.told {
+            return;
+        }
+        self.told = now;
+        match status.leader {
+            Some(leader) if leader == status.id => tracing::info!(term = status.term, "this broker leads"),
+            Some(leader) => tracing::info!(term = status.term, %leader, "another broker leads"),
+            None => tracing::info!(term = status.term, "no broker leads"),
         }
     }
 
@@ -208,7 +228,7 @@ impl Driver {
 fn check(broker: &Broker, core: &Core) -> Result<(), ServeError> {
     if let Some(halt) = core.halted() {
         tracing::error!(
-            error = halt as &dyn Error,
+            error = with_causes(halt),
             "this broker must not go on; nothing more is acknowledged"
         );
         return Err(ServeError::Halted { why: with_causes(halt) });
@@ -217,12 +237,6 @@ fn check(broker: &Broker, core: &Core) -> Result<(), ServeError> {
         return Err(ServeError::Panicked);
     }
     Ok(())
-}
-
-/// An error's message, followed by those of its causes.
-fn with_causes(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    causes.fold(error.to_string(), |all, cause| format!("{all}: {cause}"))
 }
 
 /// The wall clock, in milliseconds since 1970. Nothing is decided by it.

@@ -8,13 +8,14 @@
 //!               └► peer                  an inbox; peers are never turned away for lack of room
 //! ```
 
-use std::{error::Error, rc::Rc};
+use std::rc::Rc;
 
 use quinn::{Connection, Incoming};
 use tokio::time::timeout;
 
 use super::{
     broker::Broker,
+    causes::with_causes,
     close::Close,
     limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_BEFORE_RETRY, HANDSHAKES_MAX},
     peer_inbox, session,
@@ -44,7 +45,7 @@ async fn receive(broker: &Rc<Broker>, incoming: Incoming) {
     let connection = match timeout(HANDSHAKE_TIMEOUT, shaken).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
-            return tracing::info!(%address, error = &error as &dyn Error, "a handshake failed");
+            return tracing::info!(%address, error = with_causes(&error), "a handshake failed");
         }
         Err(_) => return tracing::info!(%address, "a handshake took too long"),
     };
@@ -53,7 +54,7 @@ async fn receive(broker: &Rc<Broker>, incoming: Incoming) {
         Ok(Role::Client) => receive_client(broker, connection).await,
         Ok(Role::Peer(peer)) => peer_inbox::serve(broker, peer, connection).await,
         Err(wrong) => {
-            tracing::warn!(%address, error = &wrong as &dyn Error, "a connection may not be what it asks to be");
+            tracing::warn!(%address, error = with_causes(&wrong), "a connection may not be what it asks to be");
             Close::WrongRole.close(&connection, &wrong.to_string());
         }
     }

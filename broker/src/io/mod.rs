@@ -18,6 +18,7 @@
 //! |---|---|
 //! | `opening.rs` | from a configuration to a broker that can run |
 //! | `driver.rs` | the loop |
+//! | `causes.rs` | an error as one line of the log |
 //! | `broker.rs` | what all tasks share |
 //! | `listener.rs` | the door |
 //! | `session.rs`, `requests.rs`, `exchange.rs`, `subscription.rs`, `client_stream.rs` | one client, its streams, what is unanswered on them |
@@ -30,6 +31,7 @@
 #[cfg(test)]
 mod authority;
 mod broker;
+mod causes;
 mod client_stream;
 mod close;
 mod driver;

@@ -3,7 +3,7 @@
 //! A peer has one such connection. A newer one takes the older one's place: the peer has started anew, or has given
 //! the old one up, and would not open two.
 
-use std::{error::Error, rc::Rc};
+use std::rc::Rc;
 
 use quinn::{Connection, RecvStream};
 use sequor_client::protocol::BrokerId;
@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::{
     broker::Broker,
+    causes::with_causes,
     close::Close,
     limits::{PEER_RECEIVE_WINDOW_BYTES, PEER_STREAMS_MAX},
     peer_hello,
@@ -34,7 +35,7 @@ pub(super) async fn serve(broker: &Rc<Broker>, peer: BrokerId, connection: Conne
     connection.set_receive_window(PEER_RECEIVE_WINDOW_BYTES.into());
     connection.set_max_concurrent_uni_streams(PEER_STREAMS_MAX.into());
     if let Err(error) = peer_hello::as_callee(broker, peer, &connection).await {
-        tracing::warn!(%peer, error = &error as &dyn Error, "a peer was turned away");
+        tracing::warn!(%peer, error = with_causes(&error), "a peer was turned away");
         return error.close().close(&connection, &error.to_string());
     }
     if let Some(older) = broker.replace_inbound(peer, connection.clone()) {
@@ -47,7 +48,7 @@ pub(super) async fn serve(broker: &Rc<Broker>, peer: BrokerId, connection: Conne
             if let Err(error) = read_lane(&broker_too, peer, recv).await
                 && !matches!(error, LaneError::Stream(PeerStreamError::Read(_)))
             {
-                tracing::warn!(%peer, error = &error as &dyn Error, "a peer's lane cannot be followed");
+                tracing::warn!(%peer, error = with_causes(&error), "a peer's lane cannot be followed");
                 Close::Protocol.close(&connection, &error.to_string());
             }
         });

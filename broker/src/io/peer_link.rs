@@ -28,6 +28,7 @@ use tokio::{
 
 use super::{
     broker::Broker,
+    causes::with_causes,
     close::Close,
     limits::{PEER_CONNECT_TIMEOUT, PEER_QUEUE_BYTES_MAX, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN},
     peer_hello::{self, GreetingError},
@@ -124,10 +125,10 @@ impl PeerLink {
             };
             self.go_down(&broker, was_up);
             // A peer that is away would fill the log: the same complaint is made once.
-            if was_up || said != error.to_string() {
-                tracing::warn!(peer = %self.peer, address = self.address, error = &error as &dyn std::error::Error,
-                    "no connection to peer");
-                said = error.to_string();
+            let complaint = with_causes(&error);
+            if was_up || said != complaint {
+                tracing::warn!(peer = %self.peer, address = self.address, error = complaint, "no connection to peer");
+                said = complaint;
             }
             pause = next_pause(pause, was_up, &error);
             sleep(pause).await;

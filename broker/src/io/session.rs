@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::{
     broker::Broker,
+    causes::with_causes,
     client_stream::{Frames, StreamError, refuse},
     close::Close,
     limits::HANDSHAKE_TIMEOUT,
@@ -81,7 +82,7 @@ pub(super) async fn serve(broker: &Rc<Broker>, connection: Connection) {
         let (broker_too, connection) = (Rc::clone(broker), connection.clone());
         broker.spawn(async move {
             if let Err(error) = serve_stream(&broker_too, &connection, recv, send).await {
-                tracing::debug!(client = %connection.remote_address(), error = &error as &dyn std::error::Error,
+                tracing::debug!(client = %connection.remote_address(), error = with_causes(&error),
                     "a client's stream ended early");
             }
         });
@@ -138,7 +139,7 @@ fn part(connection: &Connection, error: &GreetingError) {
         GreetingError::OtherCluster | GreetingError::Refused(_) => Close::Hello,
         GreetingError::TooSlow => Close::TooSlow,
     };
-    tracing::info!(client = %connection.remote_address(), error = error as &dyn std::error::Error,
+    tracing::info!(client = %connection.remote_address(), error = with_causes(error),
         "a client was turned away");
     close.close(connection, &error.to_string());
 }

@@ -12,6 +12,8 @@ use std::{io, sync::mpsc, thread};
 use sequor_wal::{Done, Spare, SpareOrder, SyncError, Ticket};
 use tokio::sync::mpsc as wakeful;
 
+use super::causes::with_causes;
+
 /// Something a worker can do.
 pub(super) trait Order: Send + 'static {
     /// What comes of it.
@@ -107,7 +109,7 @@ impl Order for SpareOrder {
 fn die(worker: &str, error: &SyncError) -> ! {
     tracing::error!(
         worker,
-        error = error as &dyn std::error::Error,
+        error = with_causes(error),
         "the disk failed; this broker stops at once, and what it had not acknowledged is not acknowledged: \
          replace the disk, or free space on it, before it is started again"
     );
