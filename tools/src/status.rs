@@ -38,13 +38,15 @@ pub(crate) struct StatusArgs {
 }
 
 /// The cluster is not well.
-#[derive(Debug, PartialEq, Eq, Error)]
+#[derive(Debug, Error)]
 pub(crate) enum StatusError {
     /// Nobody answered.
     #[error("none of the {brokers} brokers answers")]
     Unreachable {
         /// How many were asked.
         brokers: usize,
+        /// What went wrong, if no connection came about at all.
+        source: Option<ConnectError>,
     },
     /// There is no leader that a majority follows.
     #[error("no leader that a majority of the {brokers} brokers follows")]
@@ -109,10 +111,10 @@ pub(crate) async fn run(args: StatusArgs, global: &Global) -> Result<(), Failure
     let mut config = remote::config(global)?;
     config.deadline = config.deadline.min(ANSWER_TIMEOUT);
     let brokers = config.brokers.clone();
-    let rows = match Client::connect(&config).await {
-        Ok(client) => ask(&client, &brokers, config.deadline).await,
-        Err(ConnectError::Unreachable { .. }) => {
-            brokers.iter().map(|broker| Row::new(broker, None)).collect()
+    let (rows, trouble) = match Client::connect(&config).await {
+        Ok(client) => (ask(&client, &brokers, config.deadline).await, None),
+        Err(error @ ConnectError::Unreachable { .. }) => {
+            (brokers.iter().map(|broker| Row::new(broker, None)).collect(), Some(error))
         }
         Err(error) => return Err(error.into()),
     };
@@ -122,8 +124,13 @@ pub(crate) async fn run(args: StatusArgs, global: &Global) -> Result<(), Failure
             serde_json::to_string(&Brokers { brokers: &rows }).expect("rows have string keys") + "\n"
         }
     })?;
-    leader(&rows)?;
-    Ok(())
+    match leader(&rows) {
+        Ok(_) => Ok(()),
+        Err(StatusError::Unreachable { brokers, .. }) => {
+            Err(StatusError::Unreachable { brokers, source: trouble }.into())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Asks all brokers at the same time. One that has not answered after `patience` counts as unreachable.
@@ -144,7 +151,7 @@ pub(crate) async fn ask(client: &Client, brokers: &[Member], patience: Duration)
 /// If there is none.
 pub(crate) fn leader(rows: &[Row]) -> Result<u64, StatusError> {
     if rows.iter().all(|row| !row.reachable) {
-        return Err(StatusError::Unreachable { brokers: rows.len() });
+        return Err(StatusError::Unreachable { brokers: rows.len(), source: None });
     }
     let follow = |leader: &Row| {
         let followers =
@@ -230,14 +237,14 @@ mod tests {
     #[test]
     fn a_leader_is_whom_a_majority_follows() {
         let (leads, follows) = (row(1, Role::Leader, 2, Some(1)), row(2, Role::Follower, 2, Some(1)));
-        let none = Err(StatusError::NoLeader { brokers: 3 });
-        assert_eq!(leader(&[leads.clone(), follows.clone(), silent(3)]), Ok(1));
-        assert_eq!(leader(&[leads.clone(), silent(2), silent(3)]), none, "nobody follows");
-        assert_eq!(leader(&[silent(1), follows, silent(3)]), none, "the leader does not answer");
+        let none = |rows: &[Row]| matches!(leader(rows), Err(StatusError::NoLeader { brokers: 3 }));
+        assert_eq!(leader(&[leads.clone(), follows.clone(), silent(3)]).unwrap(), 1);
+        assert!(none(&[leads.clone(), silent(2), silent(3)]), "nobody follows");
+        assert!(none(&[silent(1), follows, silent(3)]), "the leader does not answer");
         let later = row(2, Role::Follower, 3, Some(1));
-        assert_eq!(leader(&[leads, later, silent(3)]), none, "a leader of another term");
-        let unreachable = Err(StatusError::Unreachable { brokers: 3 });
-        assert_eq!(leader(&[silent(1), silent(2), silent(3)]), unreachable);
+        assert!(none(&[leads, later, silent(3)]), "a leader of another term");
+        let unreachable = leader(&[silent(1), silent(2), silent(3)]);
+        assert!(matches!(unreachable, Err(StatusError::Unreachable { brokers: 3, .. })));
     }
 
     #[test]

@@ -99,6 +99,7 @@ fn nobody_there_is_code_4_at_the_deadline() {
         command.args(["--deadline", "500ms", "--context"]).arg(made.join("context.toml"));
         let output = command.args(args).output().unwrap();
         assert_eq!(code(&output), 4, "{args:?}: {}", said(&output));
+        assert!(said(&output).contains("127.0.0.1:9"), "{args:?} names whom it tried: {}", said(&output));
         assert!(start.elapsed() < DEADLINE / 2, "{args:?} took {:?}", start.elapsed());
     }
 }

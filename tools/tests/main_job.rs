@@ -8,6 +8,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     process::{Command, Stdio},
+    time::Instant,
 };
 
 use cluster::{
@@ -218,6 +219,21 @@ fn the_quickstart_says_exactly_once() {
     let output = sequor().arg("quickstart").arg(&short).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(!String::from_utf8_lossy(&output.stdout).contains("exactly once"));
+}
+
+#[test]
+fn a_quickstart_checks_to_the_end_also_when_nobody_reads() {
+    let start = Instant::now();
+    let mut child = sequor()
+        .args(["quickstart", "--batch", "1", "--in-flight", "1", "--seconds", "2"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]));
+    assert!(start.elapsed().as_secs() >= 2, "the table comes last, and takes that long");
 }
 
 #[test]

@@ -320,7 +320,7 @@ impl Scenario<'_> {
             loop {
                 self.cluster.check()?;
                 let rows = status::ask(client, &self.config.brokers, ANSWER_TIMEOUT).await;
-                let leader = rows.iter().find(|row| Ok(row.id) == status::leader(&rows));
+                let leader = status::leader(&rows).ok().and_then(|id| rows.iter().find(|row| row.id == id));
                 let back = rows.iter().find(|row| row.id == dead.0);
                 if let (Some(leader), Some(back)) = (leader, back)
                     && back.end_offset >= leader.end_offset
