@@ -33,7 +33,9 @@ pub struct Checkpoint {
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file has no valid position, or that of another index than its name says.
-    #[error("{name} does not say after which entry it holds: restore it, or give the broker a new id")]
+    #[error(
+        "{name} does not say after which entry it holds: keep the directory as it is and do not run a broker on it"
+    )]
     NoPosition {
         /// The file.
         name: String,

@@ -38,10 +38,15 @@ pub enum IdentityError {
         broker: u64,
     },
     /// The directory has none.
-    #[error("this data directory was never initialised: make one with `sequor certs init`")]
+    #[error(
+        "this data directory was never initialised: mount its disk if it has one, or make the directories of a new \
+         cluster with `sequor certs init`"
+    )]
     NotInitialised,
     /// A section is missing or has the wrong length.
-    #[error("the file {NAME} has no valid section for the {field}: restore it, or give the broker a new id")]
+    #[error(
+        "the file {NAME} has no valid section for the {field}: keep the directory as it is and do not run a broker on it"
+    )]
     Incomplete {
         /// What is missing.
         field: &'static str,

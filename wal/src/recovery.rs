@@ -41,7 +41,9 @@ pub struct Opened {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Bytes that were proven durable are not what they were. Nothing was changed.
-    #[error("{0}; nothing was changed: restore the file, or replace this broker by one with a new id")]
+    #[error(
+        "{0}; nothing was changed: keep the directory as it is, and let the other brokers go on without this one"
+    )]
     Damaged(#[from] Damage),
     /// The identity has no incarnation yet.
     #[error("broker {broker} has no incarnation: it must be drawn and synced before the log is opened")]

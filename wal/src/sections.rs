@@ -53,7 +53,7 @@ pub struct File {
 pub enum FileError {
     /// The file is not what was written.
     #[error(
-        "{0}; it is never repaired by guessing: restore this file, or replace the broker by one with a new id"
+        "{0}; it is never repaired by guessing: keep the directory as it is and do not run a broker on it"
     )]
     Damaged(#[from] Damage),
     /// A later version of the program wrote it.

@@ -46,7 +46,7 @@ pub enum Halt {
     /// The leader knows this log to have been longer.
     #[error(
         "this broker has lost entries that it had acknowledged: the leader's commit for it is {commit}, its log ends \
-         at {last}; it must not vote again: remove it and add a new broker"
+         at {last}; it must not vote again; keep the directory as it is, and let the others go on without it"
     )]
     LostEntries {
         /// What the leader knows.

@@ -87,7 +87,7 @@ pub enum ServeError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// There is no first state.
-    #[error("the data directory has no checkpoint: restore it, or make a new one with `sequor certs init`")]
+    #[error("the data directory has no checkpoint: keep it as it is and do not run a broker on it")]
     NoGenesis,
     /// The first state makes no sense.
     #[error("the first state of the cluster cannot be read")]
@@ -103,8 +103,8 @@ pub enum ServeError {
     Log(#[from] OpenError),
     /// Nobody knows any more for whom this broker has voted.
     #[error(
-        "the vote of broker {broker} is damaged: it could vote twice in one term and must not start; restore the file \
-         `vote`, or replace this broker by one with a new id"
+        "the vote of broker {broker} is damaged: it could vote twice in one term and must not start; keep the \
+         directory as it is, and let the other brokers go on without this one"
     )]
     VoteDamaged {
         /// This broker.

@@ -40,15 +40,14 @@ pub enum PinError {
     File(#[from] FileError),
     /// A section that does not name one peer.
     #[error(
-        "the file {NAME} has a section that is not a pin: restore it, or replace this broker by one with a new id"
+        "the file {NAME} has a section that is not a pin: keep the directory as it is and do not run a broker on it"
     )]
     Malformed,
     /// The peer has another data directory than the one it is known by.
     #[error(
         "broker {peer} came back with another data directory: its incarnation is {found}, this broker knows it by \
          {known}. If the wrong directory was started, start the right one; if its disk was lost, it must not vote under \
-         its old id again, and the others go on without it (replacing it by a broker with a new id, `sequor member \
-         replace`, is not in this version)"
+         its old id again, and the others go on without it"
     )]
     OtherIncarnation {
         /// The peer.

@@ -30,7 +30,10 @@ const CHUNKS_MAX: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenDirError {
     /// It is not there.
-    #[error("there is no data directory at {path}: make one with `sequor certs init`")]
+    #[error(
+        "there is no data directory at {path}: mount its disk if it had one, or make the directories of a new cluster \
+         with `sequor certs init`"
+    )]
     Absent {
         /// Where it was looked for.
         path: PathBuf,
