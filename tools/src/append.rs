@@ -41,6 +41,7 @@ use crate::{
     lines::{Line, Lines, wall_clock_ms},
     remote,
     witness::{Suspect, Witness},
+    words::plain_count,
 };
 
 /// What is read of the input at once. Bytes.
@@ -113,8 +114,9 @@ pub(crate) enum AppendError {
     },
     /// The input ends before the producer's last record.
     #[error(
-        "the input is another one: it ends after {found} lines, and producer {producer:?} has written {written}. \
-         Nothing was written. Use another producer for another input"
+        "the input is another one: it ends after {}, and producer {producer:?} has written {written}. \
+         Nothing was written. Use another producer for another input",
+        plain_count(*.found, "line")
     )]
     Shorter {
         /// The producer.

@@ -36,7 +36,9 @@ use sequor_wal::{
 use crate::{
     authority::{Authority, Certified},
     exit::{Exit, Failure, Verdict},
-    output,
+    output, shell,
+    visible::visible_path,
+    words::plain_count,
 };
 
 /// Most brokers that `certs init` makes at once. Count.
@@ -76,13 +78,17 @@ struct InitArgs {
 #[derive(Debug, Error)]
 pub(crate) enum InitError {
     /// The directory has something in it.
-    #[error("{} is not empty: `certs init` makes a new cluster and overwrites nothing. Name another directory", .dir.display())]
+    #[error("{} is not empty: a new cluster overwrites nothing. Name another directory", .dir.display())]
     NotEmpty {
         /// The directory.
         dir: PathBuf,
     },
     /// There are neither one nor enough addresses.
-    #[error("{brokers} brokers need one address, or {brokers} of them; {found} were given")]
+    #[error(
+        "for {}, give one address{}; {found} were given",
+        plain_count(*.brokers, "broker"),
+        if *.brokers == 1 { String::new() } else { format!(", or {brokers}") }
+    )]
     Addresses {
         /// How many brokers.
         brokers: u64,
@@ -90,7 +96,11 @@ pub(crate) enum InitError {
         found: usize,
     },
     /// The ports that follow the first go beyond the last one there is, or the port is 0.
-    #[error("{first} leaves no ports for {brokers} brokers: choose a port from 1 to {}", 65_536 - .brokers)]
+    #[error(
+        "{first} leaves no ports for {}: choose a port from 1 to {}",
+        plain_count(*.brokers, "broker"),
+        65_536 - .brokers
+    )]
     Ports {
         /// Address of the first broker.
         first: SocketAddr,
@@ -171,19 +181,19 @@ impl Made {
     }
 
     fn describe(&self) -> String {
-        let mut text = format!("cluster {} in {}\n\n", self.cluster, self.dir.display());
+        let mut text = format!("cluster {} in {}\n\n", self.cluster, visible_path(&self.dir));
         for (id, address) in &self.brokers {
-            text += &format!("  broker {id}  {address}  {}\n", self.config(*id).display());
+            text += &format!("  broker {id}  {address}  {}\n", visible_path(&self.config(*id)));
         }
         text += "\nThe keys of the two authorities, ca-peers.key and ca-clients.key, are needed again only to add a \
                  broker or a client: keep them elsewhere.\n\nNext, each in a terminal of its own:\n\n";
         for (id, _) in &self.brokers {
-            text += &format!("  sequor serve --config {}\n", self.config(*id).display());
+            text += &format!("  sequor serve --config {}\n", shell::word(&self.config(*id)));
         }
-        let context = self.context();
-        text += &format!("  sequor --context {} status\n", context.display());
-        text += &format!("  sequor --context {} append --producer import/1 lines.txt\n", context.display());
-        text += &format!("  sequor --context {} tail --until-end\n", context.display());
+        let context = shell::word(&self.context());
+        for command in ["status", "append --producer import/1 lines.txt", "tail --until-end"] {
+            text += &format!("  sequor --context {context} {command}\n");
+        }
         text
     }
 }
@@ -346,6 +356,13 @@ mod tests {
         assert!(matches!(of("127.0.0.1:65534", 3), Err(InitError::Ports { .. })));
         assert!(matches!(of("127.0.0.1:0", 1), Err(InitError::Ports { .. })));
         assert!(matches!(of("127.0.0.1:1,127.0.0.1:2", 3), Err(InitError::Addresses { found: 2, .. })));
+    }
+
+    #[test]
+    fn the_number_of_addresses_reads_well() {
+        let told = |list, brokers| addresses(&parse(list), brokers).unwrap_err().to_string();
+        assert_eq!(told("127.0.0.1:1,127.0.0.1:2", 3), "for 3 brokers, give one address, or 3; 2 were given");
+        assert_eq!(told("127.0.0.1:1,127.0.0.1:2", 1), "for 1 broker, give one address; 2 were given");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use clap::ValueEnum;
@@ -16,6 +16,8 @@ use sequor_client::{Acknowledgement, AppendError, Receipt, core::Failure as NotD
 use crate::{
     exit::{Exit, Failure, Verdict},
     output::Output,
+    visible::visible,
+    words::plain_count,
 };
 
 /// What to print for each batch.
@@ -171,23 +173,35 @@ impl<'a> Confirmation<'a> {
 
     /// Tells on stderr what was there and what is there now.
     fn tell(&self) {
-        let Self { producer, there, records, batches, duplicates, .. } = self;
+        // With stderr closed there is nobody left to tell.
+        let _ = writeln!(io::stderr(), "{}", self.summary(self.start.elapsed()));
+    }
+
+    fn summary(&self, took: Duration) -> String {
+        let Self { producer, there, records, batches, duplicates, .. } = *self;
+        let (lines, were) = (plain_count(there, "line"), was_or_were(there));
         let done = match self.offsets {
             None => "nothing appended".to_owned(),
             Some((first, last)) => format!(
-                "appended {records} in {batches} batches, offsets {first} to {last}, in {:.2} s",
-                self.start.elapsed().as_secs_f64()
+                "appended {records} in {}, offsets {first} to {last}, in {:.2} s",
+                plain_count(batches, "batch"),
+                took.as_secs_f64()
             ),
         };
         let again = match duplicates {
             0 => String::new(),
             _ => format!(
-                "; {duplicates} batches were written when their answer was lost, and not written again"
+                "; {} {} written when the answer was lost, and not written again",
+                plain_count(duplicates, "batch"),
+                was_or_were(duplicates)
             ),
         };
-        // With stderr closed there is nobody left to tell.
-        let _ = writeln!(io::stderr(), "{producer}: {there} lines were already there; {done}{again}");
+        format!("{}: {lines} {were} already there; {done}{again}", visible(producer))
     }
+}
+
+fn was_or_were(number: u64) -> &'static str {
+    if number == 1 { "was" } else { "were" }
 }
 
 /// A bar on a terminal, nothing elsewhere.
@@ -200,5 +214,42 @@ fn progress(bytes: Option<u64>) -> ProgressBar {
         Some(bytes) => ProgressBar::new(bytes)
             .with_style(style("{bar:40} {binary_bytes} of {binary_total_bytes}, {elapsed}, {eta} to go")),
         None => ProgressBar::new_spinner().with_style(style("{spinner} {binary_bytes} appended, {elapsed}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told of a producer when so many lines were there and these batches of one record each were confirmed.
+    fn told(producer: &str, there: u64, batches: u64, duplicates: u64) -> String {
+        let confirmation = Confirmation {
+            records: batches,
+            batches,
+            duplicates,
+            offsets: batches.checked_sub(1).map(|last| (0, last)),
+            ..Confirmation::new(producer, there, None, Acks::None)
+        };
+        confirmation.summary(Duration::from_millis(1500))
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!(told("p", 0, 0, 0), "p: 0 lines were already there; nothing appended");
+        assert_eq!(
+            told("p", 1, 1, 1),
+            "p: 1 line was already there; appended 1 in 1 batch, offsets 0 to 0, in 1.50 s; 1 batch was written when \
+             the answer was lost, and not written again"
+        );
+        assert_eq!(
+            told("p", 20_000, 3, 2),
+            "p: 20000 lines were already there; appended 3 in 3 batches, offsets 0 to 2, in 1.50 s; 2 batches were \
+             written when the answer was lost, and not written again"
+        );
+    }
+
+    #[test]
+    fn the_producer_cannot_command_the_terminal() {
+        assert!(told("\u{1b}[2Jp\n", 0, 0, 0).starts_with(r"\u{1b}[2Jp\n: "));
     }
 }

@@ -11,6 +11,8 @@ use std::{
 
 use thiserror::Error;
 
+use crate::visible::visible_lines;
+
 /// What the program says with its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -88,7 +90,7 @@ impl<E: Verdict> From<E> for Failure {
 }
 
 impl Failure {
-    /// Tells the user on stderr, one line for the error and one for each cause, and gives the code to end with.
+    /// Tells the user on stderr, in which nothing of others commands the terminal: one line for the error and one for each cause, and gives the code to end with.
     pub(crate) fn report(self) -> ExitCode {
         let Self::Told { exit, error } = self else {
             return Exit::Ok.into();
@@ -106,7 +108,7 @@ impl Failure {
             cause = error.source();
         }
         // With stderr closed there is nobody left to tell; the code still says it.
-        let _ = io::stderr().write_all(text.as_bytes());
+        let _ = io::stderr().write_all(visible_lines(&text).as_bytes());
         exit.into()
     }
 }

@@ -11,6 +11,7 @@
 //! | `quickstart/` | `quickstart`: all of it, on a cluster of its own, with a leader killed half way |
 //! | `context.rs`, `remote.rs` | which cluster a command talks to, and how its answers become exit codes |
 //! | `exit.rs`, `output.rs`, `logging.rs` | exit codes, stdout, stderr |
+//! | `words.rs`, `visible.rs`, `shell.rs` | numbers for people, text of others, paths to paste |
 //!
 //! Data goes to stdout, all else to stderr. `main` is glue: it parses, runs one command and turns what came of it
 //! into an exit code.
@@ -28,9 +29,12 @@ mod output;
 mod quickstart;
 mod remote;
 mod serve;
+mod shell;
 mod status;
 mod tail;
+mod visible;
 mod witness;
+mod words;
 
 use std::process::ExitCode;
 

@@ -19,6 +19,8 @@ use crate::{
     cli::{Global, Shape},
     exit::{Exit, Failure, Verdict},
     output, remote,
+    visible::visible,
+    words::plain_count,
 };
 
 /// Longest wait for the brokers' answers: one that takes longer is not well, and others wait to be shown.
@@ -41,7 +43,7 @@ pub(crate) struct StatusArgs {
 #[derive(Debug, Error)]
 pub(crate) enum StatusError {
     /// Nobody answered.
-    #[error("none of the {brokers} brokers answers")]
+    #[error("of {}, none answers", plain_count(*.brokers as u64, "broker"))]
     Unreachable {
         /// How many were asked.
         brokers: usize,
@@ -49,7 +51,7 @@ pub(crate) enum StatusError {
         source: Option<ConnectError>,
     },
     /// There is no leader that a majority follows.
-    #[error("no leader that a majority of the {brokers} brokers follows")]
+    #[error("no leader that a majority of the {} follows", plain_count(*.brokers as u64, "broker"))]
     NoLeader {
         /// How many were asked.
         brokers: usize,
@@ -180,7 +182,7 @@ fn render(rows: &[Row]) -> String {
     for row in rows {
         table.add_row([
             row.id.to_string(),
-            row.address.clone(),
+            visible(&row.address),
             row.role.map_or("unreachable", role).to_owned(),
             number(row.term),
             number(row.leader),

@@ -12,6 +12,7 @@ use tokio::io::BufReader;
 use crate::{
     exit::{Exit, Failure, Verdict},
     lines::{Line, Lines},
+    words::plain_count,
 };
 
 /// Largest file: it is kept in memory, and compared with what comes back. Bytes.
@@ -50,7 +51,8 @@ pub(crate) enum InputError {
     },
     /// It has too few lines for anything to happen half way.
     #[error(
-        "{name} has {found} lines, a quickstart needs at least {least}: something has to be half done when the leader dies"
+        "{name} has {}, a quickstart needs at least {least}: something has to be half done when the leader dies",
+        plain_count(*.found as u64, "line")
     )]
     TooShort {
         /// The file.

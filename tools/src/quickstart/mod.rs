@@ -39,14 +39,16 @@ use self::{
     cluster::Cluster,
     input::Input,
     interruption::Interruptions,
-    report::{Report, count},
+    report::Report,
     scenario::{LINES_MIN, Scenario, wait_for_leader},
-    table::{Load, Row, grouped},
+    table::{Load, Row},
 };
 use crate::{
     cli::{Global, Shape},
     exit::{Exit, Failure, Verdict},
-    output,
+    output, shell,
+    visible::visible,
+    words::count,
 };
 
 /// Brokers in the cluster: the fewest that survive a death.
@@ -159,8 +161,9 @@ async fn play(args: QuickstartArgs, global: &Global) -> Result<(), Failure> {
 
     let mut report = Report::default();
     if let Some(input) = &input {
-        let (lines, bytes) = (count(input.lines.len() as u64, "line"), grouped(input.bytes.len() as u64));
-        output::tell(&format!("sequor quickstart: {}, {lines}, {bytes} bytes\n\n", input.name))?;
+        let (lines, bytes) =
+            (count(input.lines.len() as u64, "line"), count(input.bytes.len() as u64, "byte"));
+        output::tell(&format!("sequor quickstart: {}, {lines}, {bytes}\n\n", visible(&input.name)))?;
         let progress = bar("{bar:40} {human_pos} of {human_len} lines");
         let (cluster, config, report) = (&mut cluster, &config, &mut report);
         Scenario { cluster, config, input, report, progress: &progress }.play().await?;
@@ -208,8 +211,8 @@ fn json(rows: &[Row]) -> String {
 
 fn heading(args: &QuickstartArgs) -> String {
     format!(
-        "Confirmed records of {} bytes per second, {} s for each row; p50 and p99 of the time to confirm a batch:\n\n",
-        grouped(args.size),
+        "Confirmed records of {} per second, {} s for each row; p50 and p99 of the time to confirm a batch:\n\n",
+        count(args.size, "byte"),
         args.seconds.as_secs_f64()
     )
 }
@@ -218,7 +221,7 @@ fn heading(args: &QuickstartArgs) -> String {
 fn next_commands(place: &Place) -> String {
     let program = program();
     let (first, dir) = match place {
-        Place::Kept(dir) => (String::new(), dir.display().to_string()),
+        Place::Kept(dir) => (String::new(), shell::word(dir)),
         Place::Temporary(_) => (format!("{program} certs init ./demo && "), "./demo".to_owned()),
     };
     format!(
@@ -234,10 +237,11 @@ Next, to paste:
 
 /// How to call this program from here.
 fn program() -> String {
-    let path = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("sequor"));
+    let Ok(path) = std::env::current_exe() else { return "sequor".to_owned() };
     let here = std::env::current_dir().ok();
-    let short = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_path_buf));
-    short.unwrap_or(path).display().to_string()
+    // With the dot: a shell looks for a name without a slash in other places.
+    let short = here.and_then(|here| path.strip_prefix(here).ok().map(|path| Path::new(".").join(path)));
+    shell::word(&short.unwrap_or(path))
 }
 
 /// A bar on a terminal, nothing elsewhere.

@@ -1,13 +1,11 @@
 //! What a quickstart tells: each thing as it happens, in plain words, and at the end whether every check held.
 
-use std::time::Duration;
-
 use thiserror::Error;
 
-use super::table::grouped;
 use crate::{
     exit::{Exit, Failure, Verdict},
     output,
+    words::count,
 };
 
 /// Width of the left column. Characters.
@@ -22,7 +20,7 @@ pub(crate) struct Report {
 
 /// At least one check did not hold.
 #[derive(Debug, Error)]
-#[error("{} of {all} checks did not hold: {}", .broken.len(), .broken.join("; "))]
+#[error("{} of {} did not hold: {}", .broken.len(), count(*.all as u64, "check"), .broken.join("; "))]
 pub(crate) struct ChecksFailed {
     broken: Vec<String>,
     all: usize,
@@ -64,36 +62,9 @@ impl Report {
     }
 }
 
-/// A time for people: 312 ms, 1.24 s.
-pub(crate) fn time(time: Duration) -> String {
-    if time < Duration::from_secs(1) {
-        return format!("{} ms", time.as_millis());
-    }
-    format!("{:.2} s", time.as_secs_f64())
-}
-
-/// A number of things for people: 1 record, 34,924 records.
-pub(crate) fn count(number: u64, thing: &str) -> String {
-    let plural = match number {
-        1 => "",
-        _ if thing.ends_with("ch") => "es",
-        _ => "s",
-    };
-    format!("{} {thing}{plural}", grouped(number))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_and_times_read_well() {
-        assert_eq!(count(1, "batch"), "1 batch");
-        assert_eq!(count(350, "batch"), "350 batches");
-        assert_eq!(count(34_924, "record"), "34,924 records");
-        assert_eq!(time(Duration::from_micros(312_700)), "312 ms");
-        assert_eq!(time(Duration::from_millis(1236)), "1.24 s");
-    }
 
     #[test]
     fn one_broken_check_breaks_the_whole() {

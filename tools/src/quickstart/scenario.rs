@@ -22,17 +22,13 @@ use sequor_client::{
     },
 };
 
-use super::{
-    cluster::Cluster,
-    input::Input,
-    report::{Report, count, time},
-    wire::Wire,
-};
+use super::{cluster::Cluster, input::Input, report::Report, wire::Wire};
 use crate::{
     exit::{Exit, Failure, Verdict},
     lines::{Line, wall_clock_ms, write_line},
     remote,
     status::{self, Row, StatusError},
+    words::{count, time},
 };
 
 /// The name under which the file is appended.

@@ -18,7 +18,10 @@ use sequor_client::{
     protocol::{batch::BatchBuilder, limits::BATCH_BYTES_MAX},
 };
 
-use crate::exit::{Exit, Failure, Verdict};
+use crate::{
+    exit::{Exit, Failure, Verdict},
+    words::{count, grouped},
+};
 
 /// Significant digits of the latency histograms.
 const DIGITS: u8 = 3;
@@ -99,7 +102,11 @@ fn filled(batch: usize, value: &[u8]) -> Result<BatchBuilder, TableError> {
 
 /// So many records of this size are no batch.
 #[derive(Debug, Error)]
-#[error("{batch} records of {record_bytes} bytes do not fit one batch of {BATCH_BYTES_MAX} bytes")]
+#[error(
+    "{} of {} do not fit one batch of {BATCH_BYTES_MAX} bytes",
+    count(*.batch as u64, "record"),
+    count(*.record_bytes as u64, "byte")
+)]
 pub(crate) struct TableError {
     batch: usize,
     record_bytes: usize,
@@ -131,28 +138,4 @@ pub(crate) fn render(rows: &[Row]) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.lines().map(|line| format!("  {}\n", line.trim_end())).collect()
-}
-
-/// A number with its thousands apart: 34,924.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_stand_apart() {
-        let told: Vec<_> = [0, 7, 999, 1000, 34_924, 1_234_567].map(grouped).to_vec();
-        assert_eq!(told, ["0", "7", "999", "1,000", "34,924", "1,234,567"]);
-    }
 }
