@@ -15,9 +15,10 @@
 //! So it is here that a broker's identity is written, once.
 
 use std::{
+    collections::HashSet,
     fs::{self, OpenOptions},
     io::{self, Write as _},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -65,11 +66,13 @@ struct InitArgs {
     /// Directory to make. If it exists it must be empty.
     dir: PathBuf,
 
-    /// Number of brokers: 1, 3 or 5 (an even number survives no more failures than the odd one below it).
+    /// Number of brokers, 1 to 9. Best is 1, 3 or 5: an even number survives no more failures than the odd one below it.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=BROKERS_MAX))]
     brokers: u64,
 
     /// Address of the first broker, the others taking the ports that follow; or one address for each, by commas.
+    ///
+    /// It is where clients and the other brokers connect to, so 0.0.0.0 and [::] will not do.
     #[arg(long, value_name = "IP:PORT", value_delimiter = ',', default_value = "127.0.0.1:7400")]
     listen: Vec<SocketAddr>,
 }
@@ -107,6 +110,21 @@ pub(crate) enum InitError {
         /// How many brokers.
         brokers: u64,
     },
+    /// Nobody can connect to this address.
+    #[error(
+        "{address} is no address to connect to, and clients and the other brokers connect to what --listen says: give \
+         one of the machine's own, such as 10.0.0.1:7400. `listen` in a broker's file may be 0.0.0.0 or [::]"
+    )]
+    NoPlace {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Two brokers are to listen in the same place.
+    #[error("{address} is given twice: each broker needs an address of its own")]
+    Twice {
+        /// The address.
+        address: SocketAddr,
+    },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers for the cluster's id")]
     Random,
@@ -139,7 +157,9 @@ impl Verdict for InitError {
     fn exit(&self) -> Exit {
         match self {
             Self::NotEmpty { .. } => Exit::Precondition,
-            Self::Addresses { .. } | Self::Ports { .. } => Exit::Usage,
+            Self::Addresses { .. } | Self::Ports { .. } | Self::NoPlace { .. } | Self::Twice { .. } => {
+                Exit::Usage
+            }
             Self::Random
             | Self::Certificate(_)
             | Self::Genesis(_)
@@ -198,19 +218,38 @@ impl Made {
     }
 }
 
-/// One address for each broker.
+/// One address for each broker, all different, and such that others can connect to them.
 fn addresses(listen: &[SocketAddr], brokers: u64) -> Result<Vec<SocketAddr>, InitError> {
+    if let Some(address) = listen.iter().find(|address| !is_place(address.ip().to_canonical())) {
+        return Err(InitError::NoPlace { address: *address });
+    }
+    let addresses = one_for_each(listen, brokers)?;
+    let place = |address: &SocketAddr| (address.ip().to_canonical(), address.port());
+    let mut seen = HashSet::new();
+    match addresses.iter().find(|address| !seen.insert(place(address))) {
+        Some(address) => Err(InitError::Twice { address: *address }),
+        None => Ok(addresses),
+    }
+}
+
+/// Whether it is the address of one machine.
+fn is_place(ip: IpAddr) -> bool {
+    !ip.is_unspecified() && !ip.is_multicast() && ip != Ipv4Addr::BROADCAST
+}
+
+fn one_for_each(listen: &[SocketAddr], brokers: u64) -> Result<Vec<SocketAddr>, InitError> {
     let count = usize::try_from(brokers).unwrap_or(usize::MAX);
     match listen {
-        addresses if addresses.len() == count && addresses.iter().all(|address| address.port() != 0) => {
-            Ok(addresses.to_vec())
-        }
         [first] => {
             let ports = (u64::from(first.port())..).map(u16::try_from).take(count);
             let ports = ports.collect::<Result<Vec<_>, _>>().ok().filter(|ports| !ports.contains(&0));
             let ports = ports.ok_or(InitError::Ports { first: *first, brokers })?;
             Ok(ports.into_iter().map(|port| SocketAddr::new(first.ip(), port)).collect())
         }
+        _ if listen.len() == count => match listen.iter().find(|address| address.port() == 0) {
+            Some(address) => Err(InitError::Ports { first: *address, brokers: 1 }),
+            None => Ok(listen.to_vec()),
+        },
         _ => Err(InitError::Addresses { brokers, found: listen.len() }),
     }
 }
@@ -355,7 +394,21 @@ mod tests {
         assert_eq!(of("127.0.0.1:65535", 1).unwrap(), parse("127.0.0.1:65535"));
         assert!(matches!(of("127.0.0.1:65534", 3), Err(InitError::Ports { .. })));
         assert!(matches!(of("127.0.0.1:0", 1), Err(InitError::Ports { .. })));
+        assert!(matches!(of("127.0.0.1:1,127.0.0.1:0", 2), Err(InitError::Ports { brokers: 1, .. })));
         assert!(matches!(of("127.0.0.1:1,127.0.0.1:2", 3), Err(InitError::Addresses { found: 2, .. })));
+    }
+
+    #[test]
+    fn an_address_is_a_place_and_each_broker_has_its_own() {
+        for nowhere in
+            ["0.0.0.0:7400", "[::]:7400", "[::ffff:0.0.0.0]:7400", "224.0.0.1:7400", "255.255.255.255:7400"]
+        {
+            assert!(matches!(addresses(&parse(nowhere), 3), Err(InitError::NoPlace { .. })), "{nowhere}");
+        }
+        for twice in ["10.0.0.1:7400,10.0.0.1:7400", "10.0.0.1:7400,[::ffff:10.0.0.1]:7400"] {
+            let refused = addresses(&parse(twice), 2).unwrap_err();
+            assert!(matches!(refused, InitError::Twice { .. }), "{refused}");
+        }
     }
 
     #[test]
