@@ -10,6 +10,7 @@ use sequor_broker::{
     config::{Config, ConfigError, KEYS, Layer},
     io,
 };
+use sequor_wal::disk::mmap::OpenDirError;
 
 use crate::exit::{Exit, Failure, Verdict};
 
@@ -61,6 +62,10 @@ impl Verdict for ServeError {
     fn exit(&self) -> Exit {
         match self {
             Self::Flag { .. } | Self::Config(_) => Exit::Usage,
+            // Its lock is held: a condition, and no failure of this broker.
+            Self::Broker { source: io::ServeError::Directory(OpenDirError::InUse { .. }), .. } => {
+                Exit::Precondition
+            }
             Self::Broker { .. } => Exit::Error,
         }
     }

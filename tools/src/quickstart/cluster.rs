@@ -56,7 +56,8 @@ impl Verdict for ClusterError {
     fn exit(&self) -> Exit {
         match self {
             Self::Ended { .. } => Exit::Unhealthy,
-            Self::Init(_) | Self::System { .. } => Exit::Error,
+            Self::Init(error) => error.exit(),
+            Self::System { .. } => Exit::Error,
         }
     }
 }
