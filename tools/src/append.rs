@@ -49,8 +49,12 @@ const READ_BYTES: usize = 256 << 10;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The sequence of a line is its number in the input, counted from 0. Running the same command again, after any crash of
-the client or the brokers, goes on where the log ends. Another input under the same name is refused with code 3.
+The sequence of a line is its number in the input, counted from 0. Running the same command again, after any crash of \
+the client or the brokers, goes on where the log ends.
+
+Before it writes, append compares the newest batches that the log remembers of this producer with the same lines of the \
+input, and not its whole history. If they differ, it writes nothing and ends with code 3. A last line without a line \
+feed is stored as it is: if the file has since grown on that line, running the same command again ends with code 3.
 
 Examples:
   sequor append --producer import/1 lines.txt

@@ -1,11 +1,14 @@
 //! The command line: the flags that every command knows, and the list of commands.
 //!
 //! Each command's own flags are in the file of that command. A value is taken from the flag, else from the
-//! environment, else from the context or configuration file, else it is the default that the help shows.
+//! environment, else from the context or configuration file, else it is the default that the help shows. An empty
+//! variable counts as not set, as it does for a broker's keys: `SEQUOR_CONTEXT= sequor status` is how a shell clears one.
 
-use std::{path::PathBuf, time::Duration};
+use std::{env, path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{
+    Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, builder::Resettable,
+};
 
 use crate::{
     append::AppendArgs, certs::CertsArgs, quickstart::QuickstartArgs, serve::ServeArgs, status::StatusArgs,
@@ -20,17 +23,40 @@ Examples:
   sequor --context demo/context.toml append --producer import/1 lines.txt
   sequor --context demo/context.toml tail --until-end
 
+An environment variable that is empty counts as not set.
+
 Exit codes:
   0 ok   1 error   2 usage   3 precondition failed   4 unreachable or timed out   5 unhealthy   6 not allowed";
 
 /// One replicated log for doing something exactly once.
 #[derive(Debug, Parser)]
-#[command(name = "sequor", version, propagate_version = true, after_help = EXAMPLES, max_term_width = 110)]
+#[command(name = "sequor", version, after_help = EXAMPLES, max_term_width = 110)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Reads the command line and the environment. Help, version and wrong usage end the program here.
+    pub(crate) fn read() -> Self {
+        let mut command = without_empty_variables(Self::command());
+        let mut matches = command.get_matches_mut();
+        Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    }
+}
+
+/// Lets no flag take its value from a variable that is empty.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command.mut_args(without_empty_variable).mut_subcommands(without_empty_variables)
+}
+
+fn without_empty_variable(arg: Arg) -> Arg {
+    match arg.get_env().and_then(env::var_os) {
+        Some(value) if value.is_empty() => arg.env(Resettable::Reset),
+        _ => arg,
+    }
 }
 
 /// Flags that every command knows.
@@ -99,8 +125,6 @@ fn deadline(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

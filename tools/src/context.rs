@@ -33,7 +33,7 @@ pub(crate) enum ContextError {
     /// No file was named, and no usual place has one.
     #[error(
         "no context file, so it is not known which cluster to talk to. Tried: --context (not given), SEQUOR_CONTEXT \
-         (not set){}. `sequor certs init DIR` makes a cluster with a DIR/context.toml",
+         (not set, or empty){}. `sequor certs init DIR` makes a cluster with a DIR/context.toml",
         .tried.iter().map(|path| format!(", {} (not there)", path.display())).collect::<String>()
     )]
     Nowhere {

@@ -38,14 +38,13 @@ mod words;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tokio::runtime;
 
 use cli::{Cli, Command};
 use exit::{Exit, Failure, RuntimeError};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let outcome = logging::start(&cli).and_then(|()| run(cli));
     match outcome {
         Ok(()) => Exit::Ok.into(),

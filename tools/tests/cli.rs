@@ -6,7 +6,8 @@ mod cluster;
 
 use std::{fs, process::Output, time::Instant};
 
-use cluster::{DEADLINE, sequor};
+use cluster::{DEADLINE, paste, sequor};
+use sequor_wal::disk::mmap::MmapDisk;
 
 fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
@@ -18,7 +19,7 @@ fn said(output: &Output) -> String {
 
 #[test]
 fn wrong_usage_is_code_2() {
-    let cases: [&[&str]; 8] = [
+    let cases: [&[&str]; 13] = [
         &[],
         &["appendd"],
         &["append"],
@@ -27,14 +28,25 @@ fn wrong_usage_is_code_2() {
         &["tail", "--from", "middle"],
         &["status", "--deadline", "30"],
         &["certs", "init", "x", "--listen", "localhost"],
+        &["certs", "init", "x", "--brokers", "0"],
+        &["certs", "init", "x", "--brokers", "10"],
+        &["certs", "init", "x", "--listen", "0.0.0.0:7400"],
+        &["certs", "init", "x", "--listen", "127.0.0.1:1,127.0.0.1:2,127.0.0.1:1"],
+        &["append", "--version"],
     ];
+    let dir = tempfile::tempdir().unwrap();
     for args in cases {
-        let output = sequor().args(args).output().unwrap();
+        let output = sequor().current_dir(dir.path()).args(args).output().unwrap();
         assert_eq!(code(&output), 2, "{args:?}: {}", said(&output));
         assert!(output.stdout.is_empty(), "{args:?}");
     }
-    let level = sequor().args(["--log", "sequor=loud", "certs", "init", "x"]).output().unwrap();
+    let level = sequor()
+        .current_dir(dir.path())
+        .args(["--log", "sequor=loud", "certs", "init", "x"])
+        .output()
+        .unwrap();
     assert_eq!(code(&level), 2, "{}", said(&level));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "it leaves nothing behind");
 }
 
 #[test]
@@ -44,6 +56,17 @@ fn help_and_version_are_data() {
     let text = String::from_utf8(help.stdout).unwrap();
     for word in ["append", "tail", "status", "serve", "certs", "quickstart", "SEQUOR_CONTEXT", "Exit codes"] {
         assert!(text.contains(word), "{word} is not in the help");
+    }
+    let help = sequor().args(["certs", "init", "--help"]).output().unwrap();
+    assert!(String::from_utf8(help.stdout).unwrap().contains("1 to 9"), "it says how many brokers");
+    let help = sequor().args(["append", "--help"]).output().unwrap();
+    let words: Vec<_> = str::from_utf8(&help.stdout).unwrap().split_whitespace().collect();
+    let text = words.join(" ");
+    for truth in [
+        "the newest batches that the log remembers of this producer",
+        "A last line without a line feed is stored as it is",
+    ] {
+        assert!(text.contains(truth), "{truth} is not in the help of append: {text}");
     }
     let version = sequor().arg("--version").output().unwrap();
     assert_eq!(String::from_utf8(version.stdout).unwrap(), format!("sequor {}\n", env!("CARGO_PKG_VERSION")));
@@ -59,6 +82,13 @@ fn no_context_is_code_2_and_lists_the_places() {
     for place in ["--context", "SEQUOR_CONTEXT", "./sequor-dev/context.toml", ".config/sequor/context.toml"] {
         assert!(said(&output).contains(place), "{place} is not in {}", said(&output));
     }
+    let mut command = sequor();
+    command.current_dir(dir.path()).env("HOME", dir.path()).env_remove("XDG_CONFIG_HOME");
+    for name in ["SEQUOR_CONTEXT", "SEQUOR_DEADLINE", "SEQUOR_LOG"] {
+        command.env(name, "");
+    }
+    let empty = command.arg("status").output().unwrap();
+    assert_eq!((code(&empty), said(&empty)), (2, said(&output)), "an empty variable is none");
     let output = sequor().args(["--context", "nowhere.toml", "status"]).output().unwrap();
     assert_eq!(code(&output), 2);
     assert!(said(&output).contains("nowhere.toml"), "{}", said(&output));
@@ -82,6 +112,51 @@ fn a_directory_in_use_is_code_3() {
     let output = sequor().args(["certs", "init"]).arg(dir.path()).output().unwrap();
     assert_eq!(code(&output), 3);
     assert!(said(&output).contains("not empty"), "{}", said(&output));
+    let output = sequor().args(["quickstart", "--keep"]).arg(dir.path()).output().unwrap();
+    assert_eq!(code(&output), 3);
+    assert!(said(&output).contains("not empty"), "{}", said(&output));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "both left it alone");
+}
+
+#[test]
+fn a_broker_whose_directory_is_in_use_is_code_3() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = dir.path().join("made");
+    let output = sequor().args(["certs", "init", "--brokers", "1"]).arg(&made).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    let _lock = MmapDisk::open(made.join("broker-1")).unwrap();
+    let output = sequor().args(["serve", "--config"]).arg(made.join("broker-1.toml")).output().unwrap();
+    assert_eq!(code(&output), 3, "{}", said(&output));
+    assert!(said(&output).contains("in use by another process"), "{}", said(&output));
+}
+
+#[test]
+fn the_printed_commands_can_be_pasted() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = dir.path().join("it's $HOME; a demo");
+    let output = sequor().args(["certs", "init", "--listen", "127.0.0.1:9"]).arg(&made).output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    let command = told.lines().find(|line| line.ends_with(" status")).expect("it is one of the commands");
+    let output = paste(command);
+    assert_eq!(code(&output), 4, "it finds the context, and nobody serves there: {}", said(&output));
+}
+
+#[test]
+fn nothing_of_others_commands_the_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = dir.path().join("made");
+    let output = sequor().args(["certs", "init", "--listen", "127.0.0.1:9"]).arg(&made).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    let context = made.join("context.toml");
+    let text = fs::read_to_string(&context).unwrap().replace("127.0.0.1:10", r"\u001b[2J127.0.0.1:10");
+    fs::write(&context, text).unwrap();
+    let mut command = sequor();
+    let output = command.args(["--deadline", "100ms", "status", "--context"]).arg(&context).output().unwrap();
+    assert_eq!(code(&output), 4, "{}", said(&output));
+    for shown in [said(&output), String::from_utf8_lossy(&output.stdout).into_owned()] {
+        assert!(shown.contains(r"\u{1b}[2J127.0.0.1:10"), "{shown:?}");
+        assert!(!shown.contains('\u{1b}'), "{shown:?}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ pub(crate) mod appending;
 use std::{
     fs::{self, File},
     net::UdpSocket,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -26,13 +26,25 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// The program, without the environment of whoever runs the tests.
 pub(crate) fn sequor() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sequor"));
+    without_own_variables(Command::new(env!("CARGO_BIN_EXE_sequor")))
+}
+
+fn without_own_variables(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SEQUOR_") {
             command.env_remove(name);
         }
     }
     command
+}
+
+/// Runs a line that the program printed to be pasted, with the program under test first in the path, and not for long.
+pub(crate) fn paste(line: &str) -> Output {
+    let own = Path::new(env!("CARGO_BIN_EXE_sequor")).parent().unwrap().to_path_buf();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(own).chain(std::env::split_paths(&path))).unwrap();
+    let mut shell = without_own_variables(Command::new("sh"));
+    shell.args(["-c", line]).env("PATH", path).env("SEQUOR_DEADLINE", "100ms").output().unwrap()
 }
 
 /// Waits until `condition` gives something.
