@@ -8,6 +8,8 @@
 //! --until-end       up to where the log ends now: asked of a majority after the command began
 //! ```
 //!
+//! An offset that the log does not hold is refused, except for its end, where the next record will be.
+//!
 //! `raw` prints the value of each record and a newline; the newline is missing where `append` found none at the end of
 //! its input. A tombstone has no value and prints nothing. `json` prints one object a line:
 //!
@@ -25,13 +27,20 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use clap::ValueEnum;
 use serde::Serialize;
+use thiserror::Error;
 
 use sequor_client::{
     TailRecord,
     protocol::{End, Offset},
 };
 
-use crate::{cli::Global, exit::Failure, lines::write_line, output::Output, remote};
+use crate::{
+    cli::Global,
+    exit::{Exit, Failure, Verdict},
+    lines::write_line,
+    output::Output,
+    remote,
+};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -88,14 +97,38 @@ fn from(text: &str) -> Result<From, String> {
     }
 }
 
+/// The log has no such place.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("the log has no offset {asked}: it holds {first} up to, not including, {end}")]
+pub(crate) struct OutOfRange {
+    /// What was asked for.
+    asked: Offset,
+    /// First offset of the log.
+    first: Offset,
+    /// One past the last offset.
+    end: Offset,
+}
+
+impl Verdict for OutOfRange {
+    fn exit(&self) -> Exit {
+        // As when a broker refuses it.
+        Exit::Precondition
+    }
+}
+
 impl From {
     /// The offset that this means in a log of this extent.
-    fn offset(self, log: &End) -> Offset {
+    ///
+    /// # Errors
+    /// If it lies before the first record, or beyond where the next one will be.
+    fn offset(self, log: &End) -> Result<Offset, OutOfRange> {
+        let End { first, end, .. } = *log;
         match self {
-            Self::Start => log.first,
-            Self::End => log.end,
-            Self::Offset(offset) => Offset(offset),
-            Self::Last(count) => Offset(log.end.0.saturating_sub(count)).max(log.first),
+            Self::Start => Ok(first),
+            Self::End => Ok(end),
+            Self::Offset(offset) if (first.0..=end.0).contains(&offset) => Ok(Offset(offset)),
+            Self::Offset(offset) => Err(OutOfRange { asked: Offset(offset), first, end }),
+            Self::Last(count) => Ok(Offset(end.0.saturating_sub(count)).max(first)),
         }
     }
 }
@@ -103,7 +136,7 @@ impl From {
 pub(crate) async fn run(args: TailArgs, global: &Global) -> Result<(), Failure> {
     let client = remote::connect(global).await?;
     let log = client.end().await?;
-    let first = args.from.offset(&log);
+    let first = args.from.offset(&log)?;
     let mut end = if args.until_end { log.end } else { Offset(u64::MAX) };
     if let Some(count) = args.count {
         end = end.min(first.plus(count));
@@ -196,11 +229,15 @@ mod tests {
     fn from_is_a_place_in_the_log() {
         let log =
             End { first: Offset(10), end: Offset(50), revision: Revision(0), lineage: Lineage::default() };
-        let offset = |text| from(text).unwrap().offset(&log).0;
+        let offset = |text| from(text).unwrap().offset(&log).map(|offset| offset.0);
         assert_eq!(
-            ["start", "end", "0", "42", "-1", "-40", "-1000"].map(offset),
-            [10, 50, 0, 42, 49, 10, 10]
+            ["start", "end", "10", "42", "50", "-1", "-40", "-1000"].map(offset),
+            [10, 50, 10, 42, 50, 49, 10, 10].map(Ok)
         );
+        for (text, asked) in [("9", 9), ("51", 51)] {
+            let refused = OutOfRange { asked: Offset(asked), first: Offset(10), end: Offset(50) };
+            assert_eq!(offset(text), Err(refused));
+        }
         for wrong in ["", "-", "middle", "-x", "1.5", "--1"] {
             assert!(from(wrong).is_err(), "{wrong}");
         }

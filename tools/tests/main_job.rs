@@ -14,7 +14,7 @@ use std::{
 use cluster::{
     Cluster,
     appending::{Appending, Input, assert_log_is},
-    sequor, wait_for,
+    paste, sequor, wait_for,
 };
 use serde_json::{Value, json};
 
@@ -115,6 +115,14 @@ fn tail_begins_and_ends_where_it_is_told() {
     assert_eq!(tail(&["--from", "-1000", "-n", "1"]), "0\n");
     assert_eq!(tail(&["--from", "end", "--until-end"]), "");
     assert_eq!(tail(&["--from", "12", "-n", "0"]), "");
+    assert_eq!(tail(&["--from", "100", "--until-end"]), "");
+
+    for args in [&["tail", "--from", "101", "--until-end"][..], &["tail", "--from", "101"]] {
+        let output = cluster.run(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout), (Some(3), vec![]), "{said}");
+        assert!(said.contains("no offset 101: it holds 0 up to, not including, 100"), "{said}");
+    }
 
     let printed = json_lines(&cluster.ok(&["tail", "--from", "42", "-n", "1", "-o", "json"]));
     let timestamp = printed[0]["timestamp"].as_i64().unwrap();
@@ -206,13 +214,15 @@ fn the_quickstart_says_exactly_once() {
     let file = dir.path().join("lines");
     let lines: String = (0..5_000).map(|number| format!("line {number}\n")).collect();
     fs::write(&file, lines).unwrap();
-    let kept = dir.path().join("kept");
+    let kept = dir.path().join("it's kept");
     let output =
         sequor().args(["quickstart", "--seconds", "0.1", "--keep"]).arg(&kept).arg(&file).output().unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(told.lines().last().unwrap().starts_with("exactly once"), "{told}");
     assert!(kept.join("context.toml").exists(), "it was asked to keep the cluster");
+    let command = told.lines().find(|line| line.contains("append --producer")).expect("it is one to paste");
+    assert_eq!(paste(command).status.code(), Some(4), "the cluster is found, and does not run: {command}");
 
     let short = dir.path().join("short");
     fs::write(&short, "a\nb\n").unwrap();
