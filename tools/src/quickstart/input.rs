@@ -107,3 +107,15 @@ fn read(path: &Path) -> Result<Vec<u8>, InputError> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    const README: &str = include_str!("../../data/README.md");
+    const LICENCE: &str = include_str!("../../data/LICENSE-UNICODE");
+
+    #[test]
+    fn the_data_is_shown_with_the_copyright_of_its_licence() {
+        let notice = LICENCE.lines().find(|line| line.starts_with("Copyright ©")).expect("it has a notice");
+        assert!(README.contains(notice), "the README does not say: {notice}");
+    }
+}
