@@ -17,7 +17,10 @@ use crate::{
     driver::{self, Health},
     error::{CallError, ConnectError, TailError},
     producer::OpenProducer,
-    protocol::{self, BrokerId, End, Member, Offset, Status},
+    protocol::{
+        self, BrokerId, End, Epoch, List, Listed, Member, Offset, ProducerId, Resolve, Resolved, Retire,
+        Retired, Sequence, Status,
+    },
     tail::{DELIVERIES_MAX, Tail},
     tls,
     transport::{self, Profile},
@@ -133,6 +136,43 @@ impl Client {
     pub async fn lookup(&self, name: impl Into<String>) -> Result<Option<protocol::Producer>, CallError> {
         let name = name.into();
         self.ask(|reply| Question::Lookup(name, reply)).await
+    }
+
+    /// A page of the table of producers, in the order of their names, after the name `after`: at most `limit`, and at
+    /// most what one answer can hold. The last name of a page is where the next one goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn producers(&self, after: Option<String>, limit: u32) -> Result<Listed, CallError> {
+        self.ask(|reply| Question::List(List { after, limit }, reply)).await
+    }
+
+    /// What became of one number of a producer. If it is open and `seal` is set, it is given up, and every open number
+    /// before it: none of them can ever be written then. That takes the producer's current epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]. [`CallError::Unknown`] only with `seal`.
+    pub async fn resolve(
+        &self,
+        producer: ProducerId,
+        epoch: Epoch,
+        sequence: Sequence,
+        seal: bool,
+    ) -> Result<Resolved, CallError> {
+        let resolve = Resolve { producer, epoch, sequence, seal };
+        self.ask(|reply| Question::Resolve(resolve, reply)).await
+    }
+
+    /// Closes a producer's name for ever: nothing can be written under it again, and nobody can open it again. The name
+    /// keeps its place in the table of producers. `epoch` must be the current one; repeating the call is harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    pub async fn retire(&self, producer: ProducerId, epoch: Epoch) -> Result<Retired, CallError> {
+        self.ask(|reply| Question::Retire(Retire { producer, epoch }, reply)).await
     }
 
     /// What a broker says of itself. Answered by each broker alone, never by a quorum.

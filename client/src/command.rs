@@ -8,11 +8,12 @@ use tokio::{
 };
 
 use crate::{
-    core::{ProducerKey, SubscriptionKey},
+    core::{Numbers, ProducerKey, SubscriptionKey},
     error::{AppendError, CallError, OpenError, TailError},
     pipeline::{Limits, Outcome, Room},
     protocol::{
-        self, BrokerId, End, Member, Offset, Status,
+        self, BrokerId, End, List, Listed, Member, Offset, Resolve, Resolved, Retire, Retired, Sequence,
+        Status,
         batch::{BatchBuilder, Record},
     },
     tail::Delivered,
@@ -24,12 +25,42 @@ pub(crate) type Deliveries = mpsc::UnboundedSender<Result<Delivered, TailError>>
 /// What a handle wants.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Open { name: String, deadline: Instant, limits: Limits, reply: Reply<Opened> },
-    Record { producer: ProducerKey, record: Record, deadline: Instant, reply: Reply<Outcome>, room: Room },
-    Batch { producer: ProducerKey, batch: BatchBuilder, deadline: Instant, reply: Reply<Outcome>, room: Room },
-    Flush { producer: ProducerKey, reply: Reply<Result<(), AppendError>> },
-    Ask { question: Question, deadline: Instant },
-    Tail { from: Offset, places: Arc<Semaphore>, deliveries: Deliveries, reply: Reply<SubscriptionKey> },
+    Open {
+        name: String,
+        from: Option<Sequence>,
+        numbers: Numbers,
+        deadline: Instant,
+        limits: Limits,
+        reply: Reply<Opened>,
+    },
+    Record {
+        producer: ProducerKey,
+        record: Record,
+        deadline: Instant,
+        reply: Reply<Outcome>,
+        room: Room,
+    },
+    Batch {
+        producer: ProducerKey,
+        batch: BatchBuilder,
+        deadline: Instant,
+        reply: Reply<Outcome>,
+        room: Room,
+    },
+    Flush {
+        producer: ProducerKey,
+        reply: Reply<Result<(), AppendError>>,
+    },
+    Ask {
+        question: Question,
+        deadline: Instant,
+    },
+    Tail {
+        from: Offset,
+        places: Arc<Semaphore>,
+        deliveries: Deliveries,
+        reply: Reply<SubscriptionKey>,
+    },
     Brokers(Reply<Vec<Member>>),
     Close(Reply<()>),
 }
@@ -41,6 +72,9 @@ pub(crate) type Opened = Result<(ProducerKey, protocol::Producer), OpenError>;
 pub(crate) enum Question {
     Lookup(String, Reply<Result<Option<protocol::Producer>, CallError>>),
     End(Reply<Result<End, CallError>>),
+    List(List, Reply<Result<Listed, CallError>>),
+    Resolve(Resolve, Reply<Result<Resolved, CallError>>),
+    Retire(Retire, Reply<Result<Retired, CallError>>),
     Status(BrokerId, Reply<Result<Status, CallError>>),
 }
 
@@ -51,6 +85,9 @@ impl Question {
         match self {
             Self::Lookup(_, reply) => _ = reply.send(Err(why)),
             Self::End(reply) => _ = reply.send(Err(why)),
+            Self::List(_, reply) => _ = reply.send(Err(why)),
+            Self::Resolve(_, reply) => _ = reply.send(Err(why)),
+            Self::Retire(_, reply) => _ = reply.send(Err(why)),
             Self::Status(_, reply) => _ = reply.send(Err(why)),
         }
     }

@@ -29,6 +29,7 @@ use crate::{
     core::{self, Call, Event, Failure, ProducerKey, Session, SubscriptionKey, Time, Transmit},
     error::{AppendError, CallError, TailError},
     pipeline::{Limits, Pipeline},
+    producer::Receipt,
     protocol::{
         self, BrokerId, ClientHello, Context, Request, RequestId, Response, VERSION, frame::encode_request,
         limits::IN_FLIGHT_BATCHES_MAX,
@@ -198,9 +199,9 @@ impl Driver {
     fn obey(&mut self, command: Command) {
         let now = self.now();
         match command {
-            Command::Open { name, deadline, limits, reply } => {
+            Command::Open { name, from, numbers, deadline, limits, reply } => {
                 let deadline = self.time(deadline);
-                let key = self.session.open_producer(now, &name, deadline);
+                let key = self.session.open_producer(now, &name, from, numbers, deadline);
                 self.opening.insert(key, (limits, reply));
             }
             Command::Record { producer, record, deadline, reply, room } => {
@@ -238,6 +239,9 @@ impl Driver {
         let call = match &question {
             Question::Lookup(name, _) => self.session.lookup(now, name, deadline),
             Question::End(_) => self.session.end(now, deadline),
+            Question::List(list, _) => self.session.list(now, list.clone(), deadline),
+            Question::Resolve(resolve, _) => self.session.resolve(now, *resolve, deadline),
+            Question::Retire(retire, _) => self.session.retire(now, *retire, deadline),
             Question::Status(broker, _) => self.session.status(now, *broker, deadline),
         };
         self.questions.insert(call, question);
@@ -394,9 +398,15 @@ impl Driver {
                     let _gone = reply.send(Err(why.into()));
                 }
             }
-            Event::Acked { producer, first, count, offset, duplicate } => {
+            Event::Acked { producer, first, count, offset, duplicate, rest } => {
                 if let Some(pipeline) = self.pipelines.get_mut(&producer) {
-                    pipeline.acknowledged(first, offset, count, duplicate);
+                    pipeline.acknowledged(Receipt::new(first, offset, count, duplicate, rest));
+                }
+            }
+            Event::Known { producer, first, count } => {
+                if let Some(pipeline) = self.pipelines.get_mut(&producer) {
+                    let last = first.plus(u64::from(count.max(1)) - 1);
+                    pipeline.failed(first, AppendError::AlreadyCommitted { first, last });
                 }
             }
             Event::Failed { producer, first, why, .. } => {
@@ -421,9 +431,14 @@ impl Driver {
                     let _gone = tailing.deliveries.send(Err(TailError::Refused(why)));
                 }
             }
-            Event::Found { .. } | Event::EndIs { .. } | Event::StatusIs { .. } | Event::CallFailed { .. } => {
-                self.answer(event);
-            }
+            Event::Found { .. }
+            | Event::EndIs { .. }
+            | Event::StatusIs { .. }
+            | Event::Listed { .. }
+            | Event::Resolved { .. }
+            | Event::Retired { .. }
+            | Event::CallUnknown { .. }
+            | Event::CallFailed { .. } => self.answer(event),
         }
     }
 
@@ -440,6 +455,10 @@ impl Driver {
         let (Event::Found { call, .. }
         | Event::EndIs { call, .. }
         | Event::StatusIs { call, .. }
+        | Event::Listed { call, .. }
+        | Event::Resolved { call, .. }
+        | Event::Retired { call, .. }
+        | Event::CallUnknown { call, .. }
         | Event::CallFailed { call, .. }) = &event
         else {
             return;
@@ -450,6 +469,10 @@ impl Driver {
             (Question::Lookup(_, reply), Event::Found { state, .. }) => _ = reply.send(Ok(state)),
             (Question::End(reply), Event::EndIs { end, .. }) => _ = reply.send(Ok(end)),
             (Question::Status(_, reply), Event::StatusIs { status, .. }) => _ = reply.send(Ok(status)),
+            (Question::List(_, reply), Event::Listed { listed, .. }) => _ = reply.send(Ok(listed)),
+            (Question::Resolve(_, reply), Event::Resolved { resolved, .. }) => _ = reply.send(Ok(resolved)),
+            (Question::Retire(_, reply), Event::Retired { retired, .. }) => _ = reply.send(Ok(retired)),
+            (question, Event::CallUnknown { last, .. }) => question.fail(CallError::Unknown { last }),
             (question, Event::CallFailed { why, .. }) => question.fail(self.why(why)),
             (question, _) => question.fail(self.why(Failure::DeadlinePassed { last: None })),
         }

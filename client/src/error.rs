@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::{
     connection::LinkError,
     core::{Failure, OpenFailure},
-    protocol::{BrokerId, Epoch, Refusal},
+    protocol::{BrokerId, Epoch, Refusal, Sequence},
     tls::TlsError,
 };
 
@@ -69,6 +69,15 @@ pub enum AppendError {
     /// Definitely not written, and never will be.
     #[error("not written")]
     Failed(#[source] Failure),
+    /// Written before, longer ago than the brokers remember it: where it lies is not known, and its content was not
+    /// compared. It was not written again.
+    #[error("sequences {first} to {last} were written before, longer ago than the brokers remember")]
+    AlreadyCommitted {
+        /// First number of the batch, or of the part of it.
+        first: Sequence,
+        /// Last number.
+        last: Sequence,
+    },
     /// It may be written, now or later. Open the producer again: its next sequence tells.
     #[error("it is not known whether the batch is written{}", .last.as_ref().map_or(String::new(), |last| format!("; the broker said last: {last}")))]
     Unknown {
@@ -88,7 +97,7 @@ impl AppendError {
     }
 }
 
-/// Why a question has no answer.
+/// Why a call has no answer.
 #[derive(Clone, Debug, Error)]
 pub enum CallError {
     /// A broker refused it.
@@ -101,6 +110,12 @@ pub enum CallError {
         last: Option<Refusal>,
         /// The last thing that went wrong with a connection.
         source: Option<Arc<LinkError>>,
+    },
+    /// The call changes something, and it is not known whether it did, or will. Repeating it is harmless.
+    #[error("it is not known whether this was done{}", .last.as_ref().map_or(String::new(), |last| format!("; the broker said last: {last}")))]
+    Unknown {
+        /// The last thing a broker said about it.
+        last: Option<Refusal>,
     },
     /// The cluster has no such broker.
     #[error("the cluster has no broker {broker}")]

@@ -19,7 +19,7 @@ use crate::{
     error::AppendError,
     producer::Receipt,
     protocol::{
-        Offset, Sequence,
+        Sequence,
         batch::{BatchBuilder, PushError, Record},
     },
 };
@@ -58,8 +58,8 @@ impl Waiting {
         match self {
             Self::Whole(caller, _room) => _ = caller.send(Ok(receipt)),
             Self::Records(callers) => {
-                for (at, (caller, _room)) in (0..).zip(callers) {
-                    let _gone = caller.send(Ok(receipt.of_record(at)));
+                for ((caller, _room), receipt) in callers.into_iter().zip(receipt.of_records()) {
+                    let _gone = caller.send(Ok(receipt));
                 }
             }
         }
@@ -71,6 +71,30 @@ struct Queued {
     batch: BatchBuilder,
     deadline: Time,
     waiting: Waiting,
+}
+
+/// A batch in the session's window.
+#[derive(Debug)]
+struct InFlight {
+    records: u32,
+    waiting: Waiting,
+    /// What is known of its parts, if it had to be cut.
+    parts: BTreeMap<Sequence, Receipt>,
+}
+
+impl InFlight {
+    /// Takes the receipt of a part; gives that of the whole once all parts are there.
+    fn join(&mut self, part: Receipt) -> Option<Receipt> {
+        if part.records == self.records {
+            return Some(part);
+        }
+        self.parts.insert(part.first_sequence, part);
+        let written: u32 = self.parts.values().map(|part| part.records).sum();
+        if written < self.records {
+            return None;
+        }
+        std::mem::take(&mut self.parts).into_values().reduce(Receipt::joined)
+    }
 }
 
 /// How a producer was set up.
@@ -93,7 +117,7 @@ pub(crate) struct Pipeline {
     /// Of the first record gathered.
     deadline: Time,
     queued: VecDeque<Queued>,
-    in_flight: BTreeMap<Sequence, Waiting>,
+    in_flight: BTreeMap<Sequence, InFlight>,
     flushes: Vec<oneshot::Sender<Result<(), AppendError>>>,
     /// The first failure since the last flush.
     failure: Option<AppendError>,
@@ -190,8 +214,12 @@ impl Pipeline {
                 break;
             }
             let Some(Queued { batch, deadline, waiting }) = self.queued.pop_front() else { break };
+            let records = batch.count() as u32;
             match room.and_then(|()| session.append(now, key, batch, deadline)) {
-                Ok(first) => _ = self.in_flight.insert(first, waiting),
+                Ok(first) => {
+                    let in_flight = InFlight { records, waiting, parts: BTreeMap::new() };
+                    self.in_flight.insert(first, in_flight);
+                }
                 Err(refused) => self.fail(waiting, refused.into()),
             }
         }
@@ -208,18 +236,28 @@ impl Pipeline {
         self.failure.get_or_insert(why);
     }
 
-    /// A batch is written.
-    pub(crate) fn acknowledged(&mut self, first: Sequence, offset: Offset, records: u32, duplicate: bool) {
-        if let Some(waiting) = self.in_flight.remove(&first) {
-            waiting.acknowledge(Receipt::new(first, offset, records, duplicate));
+    /// A batch is written, or a part of one.
+    pub(crate) fn acknowledged(&mut self, receipt: Receipt) {
+        let Some((first, batch)) = self.holding(receipt.first_sequence) else { return };
+        if let Some(receipt) = batch.join(receipt)
+            && let Some(InFlight { waiting, .. }) = self.in_flight.remove(&first)
+        {
+            waiting.acknowledge(receipt);
         }
     }
 
-    /// A batch is not, or not known to be, written.
+    /// A batch, or a part of one, is not, or not known to be, written.
     pub(crate) fn failed(&mut self, first: Sequence, why: AppendError) {
-        if let Some(waiting) = self.in_flight.remove(&first) {
+        let Some((first, _)) = self.holding(first) else { return };
+        if let Some(InFlight { waiting, .. }) = self.in_flight.remove(&first) {
             self.fail(waiting, why);
         }
+    }
+
+    /// The batch that holds a number, and its first number; none once a part of it has failed.
+    fn holding(&mut self, sequence: Sequence) -> Option<(Sequence, &mut InFlight)> {
+        let (&first, batch) = self.in_flight.range_mut(..=sequence).next_back()?;
+        (sequence < first.plus(batch.records.into())).then_some((first, batch))
     }
 
     fn is_idle(&self) -> bool {

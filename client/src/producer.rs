@@ -15,11 +15,11 @@ use tokio::{
 use crate::{
     client::Client,
     command::{Command, Released},
-    core::ProducerKey,
+    core::{Numbers, ProducerKey},
     error::{AppendError, OpenError},
     pipeline::{Limits, Outcome, Room},
     protocol::{
-        self, Epoch, Offset, Sequence,
+        self, Epoch, Offset, Sequence, Span,
         batch::{BatchBuilder, Record},
         limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, IN_FLIGHT_BATCHES_MAX},
     },
@@ -29,7 +29,7 @@ use crate::{
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
 /// Where a batch, or a record, was written: durable on a majority of the brokers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// Sequence of the first record.
     pub first_sequence: Sequence,
@@ -39,19 +39,52 @@ pub struct Receipt {
     pub last_offset: Offset,
     /// How many records.
     pub records: u32,
-    /// Whether an earlier attempt had written it: it was not written again.
+    /// Whether an earlier attempt had written it, or a part of it: that was not written again.
     pub duplicate: bool,
+    /// Where the last records lie, if they do not follow the first ones: an earlier attempt wrote them in other batches.
+    pub rest: Vec<Span>,
 }
 
 impl Receipt {
-    pub(crate) fn new(first_sequence: Sequence, first_offset: Offset, records: u32, duplicate: bool) -> Self {
-        let last_offset = first_offset.plus(u64::from(records.max(1)) - 1);
-        Self { first_sequence, first_offset, last_offset, records, duplicate }
+    pub(crate) fn new(
+        first_sequence: Sequence,
+        first_offset: Offset,
+        records: u32,
+        duplicate: bool,
+        rest: Vec<Span>,
+    ) -> Self {
+        let scattered: u32 = rest.iter().map(|span| span.count).sum();
+        let (start, count) =
+            rest.last().map_or((first_offset, records - scattered), |span| (span.offset, span.count));
+        let last_offset = start.plus(u64::from(count.max(1)) - 1);
+        Self { first_sequence, first_offset, last_offset, records, duplicate, rest }
     }
 
-    /// The receipt of one record of a batch.
-    pub(crate) fn of_record(&self, at: u64) -> Self {
-        Self::new(self.first_sequence.plus(at), self.first_offset.plus(at), 1, self.duplicate)
+    /// The receipt of both, if `next` is of the records that follow these.
+    pub(crate) fn joined(self, next: Self) -> Self {
+        let mut rest = self.rest;
+        let scattered: u32 = next.rest.iter().map(|span| span.count).sum();
+        if next.first_offset != self.last_offset.plus(1) || !rest.is_empty() {
+            rest.push(Span { offset: next.first_offset, count: next.records - scattered });
+        }
+        rest.extend(next.rest);
+        let (records, duplicate) = (self.records + next.records, self.duplicate || next.duplicate);
+        Self::new(self.first_sequence, self.first_offset, records, duplicate, rest)
+    }
+
+    /// Where the records lie, in their order.
+    pub fn places(&self) -> impl Iterator<Item = Span> {
+        let scattered: u32 = self.rest.iter().map(|span| span.count).sum();
+        let first = Span { offset: self.first_offset, count: self.records - scattered };
+        std::iter::once(first).chain(self.rest.iter().copied())
+    }
+
+    /// The receipt of each record of a batch, in order.
+    pub(crate) fn of_records(&self) -> impl Iterator<Item = Self> {
+        let offsets = self.places().flat_map(|span| (span.offset.0..).take(span.count as usize));
+        (self.first_sequence.0..).zip(offsets).map(|(sequence, offset)| {
+            Self::new(Sequence(sequence), Offset(offset), 1, self.duplicate, Vec::new())
+        })
     }
 }
 
@@ -80,6 +113,8 @@ pub struct OpenProducer {
     deadline: Duration,
     in_flight_bytes: usize,
     limits: Limits,
+    from: Option<Sequence>,
+    numbers: Numbers,
 }
 
 impl OpenProducer {
@@ -91,7 +126,24 @@ impl OpenProducer {
             batch_bytes: config.batch_bytes.min(BATCH_BYTES_MAX),
         };
         let (deadline, in_flight_bytes) = (config.deadline, config.in_flight_bytes);
-        Self { client, name, deadline, in_flight_bytes, limits }
+        Self { client, name, deadline, in_flight_bytes, limits, from: None, numbers: Numbers::Own }
+    }
+
+    /// Begins at this number instead of the next one of the name: what was written from there on is handed over once
+    /// more, in whatever batches, and recognised. Where numbers mean something outside, as the rows of a table do, that
+    /// is how to go on without knowing what became of the last ones. A number that would leave a gap is refused.
+    pub fn from_sequence(mut self, from: Sequence) -> Self {
+        self.from = Some(from);
+        self
+    }
+
+    /// Never gives a number up. By default a batch whose outcome is not known when its deadline comes near is *sealed*,
+    /// so that it is certain that it will not be written, and the producer goes on with the next number. That must not
+    /// be done to numbers that mean something outside: then the outcome is unknown, and whoever opens the name next
+    /// learns it.
+    pub fn keep_numbers(mut self) -> Self {
+        self.numbers = Numbers::Meaningful;
+        self
     }
 
     /// How long opening, and each batch, may take. Default: the client's.
@@ -124,9 +176,9 @@ impl OpenProducer {
     ///
     /// [`OpenError`]; nothing is written under the name then.
     pub async fn open(self) -> Result<Producer, OpenError> {
-        let Self { client, name, deadline, in_flight_bytes, limits } = self;
+        let Self { client, name, deadline, in_flight_bytes, limits, from, numbers } = self;
         let until = Instant::now() + deadline;
-        let command = |reply| Command::Open { name, deadline: until, limits, reply };
+        let command = |reply| Command::Open { name, from, numbers, deadline: until, limits, reply };
         let (key, opened) = client.call(command).await.ok_or(OpenError::Closed)??;
         let batches = Arc::new(Semaphore::new(limits.in_flight_batches));
         let bytes = Arc::new(Semaphore::new(in_flight_bytes));
@@ -136,8 +188,10 @@ impl OpenProducer {
 
 /// An open producer. Share it by reference: the order of its calls is the order of the log.
 ///
-/// Many batches may be in flight; a change of leader is no more than a pause. After an outcome that is not a receipt
-/// the producer is of no further use, because no number can follow one that is not written: open the name again.
+/// Many batches may be in flight; a change of leader is no more than a pause. A batch that fails for certain does not
+/// end the producer: its numbers were given up, and the next ones follow. After an outcome that is *unknown*, or with
+/// [`OpenProducer::keep_numbers`] any failure, the producer is of no further use, because no number can follow one that
+/// is open: open the name again.
 ///
 /// Dropping it does not take anything back: what was handed over is written, or not, by its deadline.
 #[derive(Debug)]

@@ -97,7 +97,7 @@ fn what_is_reserved_is_refused_by_name() {
     for (kind, what) in [
         (Kind::Transact, Feature::KeyValue),
         (Kind::Watch, Feature::KeyValue),
-        (Kind::Retire, Feature::Kind(Kind::Retire as u16)),
+        (Kind::Range, Feature::KeyValue),
         (Kind::Delivery, Feature::Kind(Kind::Delivery as u16)),
     ] {
         let frame = raw_frame(kind, context.clone());

@@ -10,8 +10,12 @@ use std::time::Duration;
 
 use model::{Outcome, World};
 use proptest::prelude::*;
-use sequor_client::core::Failure;
+use sequor_client::core::{Failure, Numbers};
 use sequor_client::protocol::Refusal;
+
+fn numbers() -> impl Strategy<Value = Numbers> {
+    prop_oneof![Just(Numbers::Own), Just(Numbers::Meaningful)]
+}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
@@ -19,11 +23,11 @@ proptest! {
     /// Through three seconds of storm and then calm weather: every batch is acknowledged, once, at its place, and a
     /// tail sees exactly the log.
     #[test]
-    fn nothing_is_lost_doubled_or_reordered(seed: u64) {
+    fn nothing_is_lost_doubled_or_reordered(seed: u64, numbers in numbers()) {
         let mut world = World::new(seed);
         world.storm_until(3_000);
         let writer = world.client();
-        world.write(writer, "one", 80, Duration::from_secs(60));
+        world.write(writer, "one", numbers, 80, Duration::from_secs(60));
         let reader = world.client();
         world.tail(reader, 0);
         world.run_until(40_000);
@@ -39,25 +43,25 @@ proptest! {
 
     /// Deadlines pass in the storm: what failed is not there, what is unknown may be, and nothing else is.
     #[test]
-    fn every_outcome_is_true(seed: u64) {
+    fn every_outcome_is_true(seed: u64, numbers in numbers()) {
         let mut world = World::new(seed);
         world.storm_until(8_000);
         let writer = world.client();
-        world.write(writer, "one", 200, Duration::from_millis(900));
+        world.write(writer, "one", numbers, 200, Duration::from_millis(900));
         world.run_until(30_000);
         world.judge();
     }
 
     /// Another client takes the name half way: from then on the first one writes nothing, and is told so.
     #[test]
-    fn a_fenced_producer_writes_nothing_more(seed: u64) {
+    fn a_fenced_producer_writes_nothing_more(seed: u64, numbers in numbers()) {
         let mut world = World::new(seed);
         world.storm_until(4_000);
         let old = world.client();
-        world.write(old, "one", 400, Duration::from_secs(30));
+        world.write(old, "one", numbers, 400, Duration::from_secs(30));
         world.run_until_open(old);
         let new = world.client();
-        world.write(new, "one", 20, Duration::from_secs(30));
+        world.write(new, "one", numbers, 20, Duration::from_secs(30));
         world.run_until(40_000);
         world.judge();
         for outcome in world.outcomes(new) {
@@ -65,7 +69,7 @@ proptest! {
         }
         for outcome in world.outcomes(old) {
             let told = match &outcome {
-                Outcome::Acked { .. } | Outcome::Unknown | Outcome::Failed(Failure::Abandoned) => true,
+                Outcome::Acked { .. } | Outcome::Known | Outcome::Unknown | Outcome::Failed(Failure::Abandoned) => true,
                 Outcome::Failed(Failure::Refused(why)) => {
                     matches!(why, Refusal::Fenced { .. } | Refusal::SequenceReused { .. } | Refusal::PartlyCommitted { .. } | Refusal::AlreadyCommitted { .. })
                 }
@@ -82,7 +86,7 @@ proptest! {
             let mut world = World::new(seed);
             world.storm_until(2_000);
             let writer = world.client();
-            world.write(writer, "one", 40, Duration::from_secs(5));
+            world.write(writer, "one", Numbers::Own, 40, Duration::from_secs(5));
             world.run_until(8_000);
             (world.outcomes(writer), world.trace())
         };

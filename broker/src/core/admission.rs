@@ -15,12 +15,13 @@ use sequor_client::protocol::limits::{
     BATCH_BYTES_MAX, DEADLINE_MS_MAX, ENTRY_BYTES_MAX, NAME_BYTES_MAX, TOKENS_MAX,
 };
 use sequor_client::protocol::{
-    self as wire, Acks, Context, Feature, Field, Lineage, Refusal, Request, Response,
+    self as wire, Acks, Context, Feature, Field, Lineage, Refusal, Request, Resolve, Resolved, Response,
+    Retire,
 };
 use sequor_wal::{Index, Term};
 
 use super::Core;
-use super::effect::{self, ENVELOPE_BYTES, Effect, Envelope, LEVEL};
+use super::effect::{self, ENVELOPE_BYTES, Effect, Envelope, LEVEL, SMALL_EFFECT_BYTES_MAX};
 use super::machine::{Machine, Operation, Verdict};
 use super::questions::Question;
 use super::time::Time;
@@ -49,7 +50,7 @@ impl Task {
     fn bytes(&self) -> usize {
         match self {
             Self::Change(Operation::Append { batch, .. }) => REQUEST_BYTES + batch.bytes().len(),
-            Self::Change(Operation::Open { .. }) | Self::Ask(_) => REQUEST_BYTES,
+            Self::Change(_) | Self::Ask(_) => REQUEST_BYTES,
         }
     }
 
@@ -57,7 +58,7 @@ impl Task {
     fn entry_bytes(&self) -> usize {
         match self {
             Self::Change(Operation::Append { batch, .. }) => effect::append_bytes(batch.bytes().len()),
-            Self::Change(Operation::Open { .. }) => NAME_BYTES_MAX + 64,
+            Self::Change(_) => SMALL_EFFECT_BYTES_MAX,
             Self::Ask(_) => 0,
         }
     }
@@ -196,6 +197,10 @@ impl Core {
             Verdict::Refuse(refusal) => {
                 draft.answers.push((caller, Answer::Nothing(Response::Refused(refusal))));
             }
+            // To be compared when those numbers are applied here, and can be read.
+            Verdict::Recut(batch) => {
+                draft.answers.push((caller, Answer::Question(Question::Recut(batch))));
+            }
         }
     }
 
@@ -203,8 +208,8 @@ impl Core {
         match verdict {
             Verdict::Known(response) => self.reply(caller, response),
             Verdict::Refuse(refusal) => self.reply(caller, Response::Refused(refusal)),
-            Verdict::Write(_) => {
-                debug_assert!(false, "a write is never answered before its entry is applied");
+            Verdict::Write(_) | Verdict::Recut(_) => {
+                debug_assert!(false, "neither is a lasting fact");
             }
         }
     }
@@ -253,11 +258,16 @@ impl Core {
 fn is_lasting(operation: &Operation, verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Known(Response::Appended(appended)) => appended.duplicate,
+        Verdict::Known(Response::Resolved(resolved)) => *resolved != Resolved::Open,
+        Verdict::Known(Response::Retired(_)) => true,
         Verdict::Refuse(Refusal::Fenced { by, .. }) => operation.epoch() < *by,
         Verdict::Refuse(
-            Refusal::Retired | Refusal::AlreadyCommitted { .. } | Refusal::SequenceReused { .. },
+            Refusal::Retired
+            | Refusal::Sealed { .. }
+            | Refusal::AlreadyCommitted { .. }
+            | Refusal::SequenceReused { .. },
         ) => true,
-        Verdict::Known(_) | Verdict::Refuse(_) | Verdict::Write(_) => false,
+        Verdict::Known(_) | Verdict::Refuse(_) | Verdict::Recut(_) | Verdict::Write(_) => false,
     }
 }
 
@@ -291,8 +301,17 @@ fn understand(request: Request) -> Result<Task, Refusal> {
         }
         Request::Append(append) => understand_append(append),
         Request::Lookup(lookup) => check_name(&lookup.name).map(|()| Task::Ask(Question::Lookup(lookup))),
-        Request::Resolve(resolve) if resolve.seal => Err(Refusal::Unsupported { what: Feature::Seal }),
+        Request::Resolve(Resolve { producer, epoch, sequence, seal: true }) => {
+            Ok(Task::Change(Operation::Seal { producer, epoch, through: sequence }))
+        }
         Request::Resolve(resolve) => Ok(Task::Ask(Question::Resolve(resolve))),
+        Request::Retire(Retire { producer, epoch }) => {
+            Ok(Task::Change(Operation::Retire { producer, epoch }))
+        }
+        Request::List(list) => {
+            list.after.as_deref().map_or(Ok(()), check_name)?;
+            Ok(Task::Ask(Question::List(list)))
+        }
         Request::End => Ok(Task::Ask(Question::End)),
         Request::Subscribe(subscribe) => Ok(Task::Ask(Question::Subscribe(subscribe.from))),
         Request::KeepAlive | Request::Status => Err(Refusal::Unsupported { what: Feature::Sessions }),

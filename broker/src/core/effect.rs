@@ -9,9 +9,15 @@
 //!  0      2       4        8     0    8       16         32             0       8         16
 //!  | kind | flags | length |     | id | epoch | instance | name |       | base  | settled | batch … |
 //!  | u16  | u16=0 | u32    |     | u64| u64   | 16 bytes | UTF-8|       | u64   | u64     |         |
+//!
+//!  Seal body                    Retire body
+//!  0     8       16      24     0    8
+//!  | id  | epoch | first | end  | id | epoch |
+//!  | u64 | u64   | u64   | u64  | u64| u64   |
 //! ```
 //!
-//! All integers are little-endian. The numbers that the leader chose (`id`, `epoch`, `base`) are *stamps*: applying
+//! All integers are little-endian. The numbers that the leader chose (`id` and `epoch`
+//! of an opening, `base`, `first`) are *stamps*: applying
 //! an effect chooses them again and compares. The batch is the producer's own bytes, with the producer's checksum.
 //! An entry without data is the no-op by which a new leader commits what its predecessors left.
 
@@ -19,6 +25,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use sequor_client::protocol::batch::Batch;
+use sequor_client::protocol::limits::NAME_BYTES_MAX;
 use sequor_client::protocol::{Epoch, Instance, Offset, ProducerId, Refusal, Sequence};
 use thiserror::Error;
 
@@ -30,8 +37,12 @@ const FORMAT: u8 = 1;
 const EFFECT_HEADER_BYTES: usize = 8;
 const OPEN_FIXED_BYTES: usize = 32;
 const APPEND_FIXED_BYTES: usize = 16;
+const SEAL_BYTES: usize = 32;
+const RETIRE_BYTES: usize = 16;
 const KIND_OPEN: u16 = 1;
 const KIND_APPEND: u16 = 2;
+const KIND_SEAL: u16 = 3;
+const KIND_RETIRE: u16 = 4;
 
 /// One change of the state, decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +51,10 @@ pub enum Effect {
     Open(Opening),
     /// A batch was written.
     Append(Written),
+    /// Numbers were given up.
+    Seal(Sealing),
+    /// A name was closed for ever.
+    Retire(Retiring),
 }
 
 /// See [`Effect::Open`].
@@ -66,6 +81,28 @@ pub struct Written {
     pub batch: Batch,
 }
 
+/// See [`Effect::Seal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealing {
+    /// The producer.
+    pub id: ProducerId,
+    /// Its current epoch.
+    pub epoch: Epoch,
+    /// Stamp: the first number given up, which was the next one to be written.
+    pub first: Sequence,
+    /// One past the last number given up.
+    pub end: Sequence,
+}
+
+/// See [`Effect::Retire`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retiring {
+    /// The producer.
+    pub id: ProducerId,
+    /// Its current epoch.
+    pub epoch: Epoch,
+}
+
 impl Effect {
     /// Bytes that this effect takes in an entry.
     #[must_use]
@@ -74,15 +111,19 @@ impl Effect {
             + match self {
                 Self::Open(opening) => OPEN_FIXED_BYTES + opening.name.len(),
                 Self::Append(written) => append_body_bytes(written.batch.bytes().len()),
+                Self::Seal(_) => SEAL_BYTES,
+                Self::Retire(_) => RETIRE_BYTES,
             }
     }
 
     fn encode(&self, out: &mut BytesMut) {
-        let (kind, length) = match self {
-            Self::Open(_) => (KIND_OPEN, self.bytes() - EFFECT_HEADER_BYTES),
-            Self::Append(_) => (KIND_APPEND, self.bytes() - EFFECT_HEADER_BYTES),
-        };
-        out.put_u16_le(kind);
+        let length = self.bytes() - EFFECT_HEADER_BYTES;
+        out.put_u16_le(match self {
+            Self::Open(_) => KIND_OPEN,
+            Self::Append(_) => KIND_APPEND,
+            Self::Seal(_) => KIND_SEAL,
+            Self::Retire(_) => KIND_RETIRE,
+        });
         out.put_u16_le(0);
         out.put_u32_le(u32::try_from(length).expect("an effect fits an entry of at most 1 MiB"));
         match self {
@@ -96,6 +137,13 @@ impl Effect {
                 out.put_u64_le(written.base.0);
                 out.put_u64_le(written.settled.0);
                 out.put_slice(written.batch.bytes());
+            }
+            Self::Seal(Sealing { id, epoch, first, end }) => {
+                [id.0, epoch.0, first.0, end.0].into_iter().for_each(|number| out.put_u64_le(number));
+            }
+            Self::Retire(Retiring { id, epoch }) => {
+                out.put_u64_le(id.0);
+                out.put_u64_le(epoch.0);
             }
         }
     }
@@ -120,11 +168,24 @@ impl Effect {
                     batch: Batch::trusted(batch).map_err(EntryError::Batch)?,
                 }))
             }
-            KIND_OPEN | KIND_APPEND => Err(EntryError::Malformed),
+            KIND_SEAL if body.len() == SEAL_BYTES => Ok(Self::Seal(Sealing {
+                id: ProducerId(u64_at(&body, 0)),
+                epoch: Epoch(u64_at(&body, 8)),
+                first: Sequence(u64_at(&body, 16)),
+                end: Sequence(u64_at(&body, 24)),
+            })),
+            KIND_RETIRE if body.len() == RETIRE_BYTES => Ok(Self::Retire(Retiring {
+                id: ProducerId(u64_at(&body, 0)),
+                epoch: Epoch(u64_at(&body, 8)),
+            })),
+            KIND_OPEN | KIND_APPEND | KIND_SEAL | KIND_RETIRE => Err(EntryError::Malformed),
             other => Err(EntryError::UnknownEffect(other)),
         }
     }
 }
+
+/// Most bytes that an effect without a batch takes in an entry.
+pub const SMALL_EFFECT_BYTES_MAX: usize = EFFECT_HEADER_BYTES + OPEN_FIXED_BYTES + NAME_BYTES_MAX;
 
 /// Bytes that a batch of `batch_bytes` takes in an entry.
 #[must_use]

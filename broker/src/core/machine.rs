@@ -15,9 +15,9 @@ use sequor_client::protocol::{
 };
 use thiserror::Error;
 
-use super::effect::{Effect, Opening, Written};
+use super::effect::{Effect, Opening, Retiring, Sealing, Written};
 use super::genesis::Genesis;
-use super::producers::{OpenVerdict, Producers};
+use super::producers::{AppendVerdict, OpenVerdict, Producers};
 
 /// A request that can change the state.
 #[derive(Clone, Debug)]
@@ -38,6 +38,22 @@ pub enum Operation {
         /// The lowest number that the producer may still resend.
         settled: Sequence,
     },
+    /// Give up every open number through this one.
+    Seal {
+        /// The producer.
+        producer: ProducerId,
+        /// The epoch that must be current.
+        epoch: Epoch,
+        /// The last number to give up.
+        through: Sequence,
+    },
+    /// Close a name for ever.
+    Retire {
+        /// The producer.
+        producer: ProducerId,
+        /// The epoch that must be current.
+        epoch: Epoch,
+    },
 }
 
 impl Operation {
@@ -47,6 +63,7 @@ impl Operation {
         match self {
             Self::Open { expected, .. } => *expected,
             Self::Append { batch, .. } => batch.epoch(),
+            Self::Seal { epoch, .. } | Self::Retire { epoch, .. } => *epoch,
         }
     }
 }
@@ -58,6 +75,9 @@ pub enum Verdict {
     Write(Effect),
     /// It changes nothing and is answered like this: it was done before.
     Known(Response),
+    /// It changes nothing: this batch's numbers are written, but were cut otherwise. Only the log can tell whether they
+    /// hold the same.
+    Recut(Batch),
     /// It is refused.
     Refuse(Refusal),
 }
@@ -141,6 +161,8 @@ impl Machine {
         match operation {
             Operation::Open { name, instance, expected } => self.decide_open(name, *instance, *expected),
             Operation::Append { batch, settled } => self.decide_append(batch, *settled),
+            Operation::Seal { producer, epoch, through } => self.decide_seal(*producer, *epoch, *through),
+            Operation::Retire { producer, epoch } => self.decide_retire(*producer, *epoch),
         }
     }
 
@@ -158,15 +180,47 @@ impl Machine {
     }
 
     fn decide_append(&self, batch: &Batch, settled: Sequence) -> Verdict {
-        match self.producers.judge_append(batch, self.end, self.tokens.0) {
+        match self.judge_append(batch) {
             Err(refusal) => Verdict::Refuse(refusal),
-            Ok(Some(duplicate)) => Verdict::Known(Response::Appended(duplicate)),
-            Ok(None) => {
+            Ok(AppendVerdict::Known { first }) => {
+                Verdict::Known(Response::Appended(self.appended(first, batch.count(), true)))
+            }
+            Ok(AppendVerdict::Recut { .. }) => Verdict::Recut(batch.clone()),
+            Ok(AppendVerdict::Next) => {
                 // What is not written yet cannot be settled.
                 let settled = settled.min(batch.first_sequence());
                 Verdict::Write(Effect::Append(Written { base: self.end, settled, batch: batch.clone() }))
             }
         }
+    }
+
+    /// What the table says to a batch.
+    ///
+    /// # Errors
+    /// Why it refuses it.
+    pub(super) fn judge_append(&self, batch: &Batch) -> Result<AppendVerdict, Refusal> {
+        self.producers.judge_append(batch, self.tokens.0)
+    }
+
+    fn decide_seal(&self, id: ProducerId, epoch: Epoch, through: Sequence) -> Verdict {
+        match self.producers.judge_seal(id, epoch, through, self.tokens.0) {
+            Err(refusal) => Verdict::Refuse(refusal),
+            Ok(Err(known)) => Verdict::Known(Response::Resolved(known)),
+            Ok(Ok(first)) => Verdict::Write(Effect::Seal(Sealing { id, epoch, first, end: through.plus(1) })),
+        }
+    }
+
+    fn decide_retire(&self, id: ProducerId, epoch: Epoch) -> Verdict {
+        match self.producers.judge_retire(id, epoch, self.tokens.0) {
+            Err(refusal) => Verdict::Refuse(refusal),
+            Ok(Some(retired)) => Verdict::Known(Response::Retired(retired)),
+            Ok(None) => Verdict::Write(Effect::Retire(Retiring { id, epoch })),
+        }
+    }
+
+    /// The answer to an append whose records lie side by side from `first` on.
+    pub(super) fn appended(&self, first: Offset, count: u32, duplicate: bool) -> Appended {
+        Appended { first, count, duplicate, token: None, branch: None, end: self.end, rest: Vec::new() }
     }
 
     /// Folds an effect that [`Machine::decide`] just gave for this state, and says how its request is answered.
@@ -183,15 +237,13 @@ impl Machine {
                 let count = written.batch.count();
                 self.producers.absorb_append(written);
                 self.end = self.end.plus(count.into());
-                Response::Appended(Appended {
-                    first: written.base,
-                    count,
-                    duplicate: false,
-                    token: None,
-                    branch: None,
-                    end: self.end,
-                })
+                Response::Appended(self.appended(written.base, count, false))
             }
+            Effect::Seal(sealing) => {
+                self.producers.absorb_seal(sealing);
+                Response::Resolved(Resolved::Sealed)
+            }
+            Effect::Retire(retiring) => Response::Retired(self.producers.absorb_retire(retiring)),
         }
     }
 
@@ -219,6 +271,11 @@ impl Machine {
             Effect::Append(written) => {
                 Operation::Append { batch: written.batch.clone(), settled: written.settled }
             }
+            Effect::Seal(Sealing { id, epoch, end, .. }) => {
+                let through = Sequence(end.0.saturating_sub(1));
+                Operation::Seal { producer: *id, epoch: *epoch, through }
+            }
+            Effect::Retire(Retiring { id, epoch }) => Operation::Retire { producer: *id, epoch: *epoch },
         }
     }
 

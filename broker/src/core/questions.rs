@@ -1,6 +1,7 @@
 //! Linearizable questions: asked by a client, answered from the applied state once `waiting.rs` lets them.
 
-use sequor_client::protocol::{End, Lookup, Offset, Refusal, Resolve, Response, Revision};
+use sequor_client::protocol::batch::Batch;
+use sequor_client::protocol::{End, List, Lookup, Offset, Refusal, Resolve, Response, Revision};
 
 use super::Core;
 
@@ -13,13 +14,17 @@ pub(super) enum Question {
     Lookup(Lookup),
     /// What became of a number.
     Resolve(Resolve),
+    /// A page of the table of producers.
+    List(List),
+    /// Whether a batch is what is written under its numbers, though it was cut otherwise.
+    Recut(Batch),
     /// Whether a subscription may begin at this offset.
     Subscribe(Offset),
 }
 
 impl Core {
     /// Answers a question from the applied state.
-    pub(super) fn answer(&self, question: Question) -> Response {
+    pub(super) fn answer(&mut self, question: Question) -> Response {
         let answer = match question {
             Question::End => Ok(Response::End(self.end_of_log())),
             Question::Lookup(lookup) => {
@@ -29,6 +34,10 @@ impl Core {
             Question::Resolve(resolve) => {
                 self.applied.resolve(resolve.producer, resolve.sequence).map(Response::Resolved)
             }
+            Question::List(list) => {
+                Ok(Response::Listed(self.applied.producers().list(list.after.as_deref(), list.limit)))
+            }
+            Question::Recut(batch) => self.answer_recut(&batch),
             Question::Subscribe(from) => self.may_begin(from).map(|()| Response::End(self.end_of_log())),
         };
         answer.unwrap_or_else(Response::Refused)

@@ -126,19 +126,28 @@ impl Core {
 
     /// Offers the batches of one entry.
     fn take_entry(&self, index: Index, parcel: &mut Parcel<'_>) -> Result<(), Halt> {
-        let entry = self.node.log().entry(index)?;
-        if entry.data.is_empty() || entry.kind != Kind::Normal {
-            return Ok(());
-        }
-        let damaged = |cause| Halt::Entry { index, cause };
-        for effect in Effects::open(entry.data).map_err(damaged)? {
-            if let Effect::Append(written) = effect.map_err(damaged)? {
-                parcel.take(&written, |id| self.applied.producers().name(id).map(ToString::to_string));
-            }
+        for written in self.written_at(index)? {
+            parcel.take(&written?, |id| self.applied.producers().name(id).map(ToString::to_string));
             if parcel.full {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// The batches of one entry, in order, straight from the log.
+    pub(super) fn written_at(
+        &self,
+        index: Index,
+    ) -> Result<impl Iterator<Item = Result<Written, Halt>>, Halt> {
+        let damaged = move |cause| Halt::Entry { index, cause };
+        let entry = self.node.log().entry(index)?;
+        let has_effects = entry.kind == Kind::Normal && !entry.data.is_empty();
+        let effects = has_effects.then(|| Effects::open(entry.data)).transpose().map_err(damaged)?;
+        Ok(effects.into_iter().flatten().filter_map(move |effect| match effect {
+            Ok(Effect::Append(written)) => Some(Ok(written)),
+            Ok(Effect::Open(_) | Effect::Seal(_) | Effect::Retire(_)) => None,
+            Err(cause) => Some(Err(damaged(cause))),
+        }))
     }
 }

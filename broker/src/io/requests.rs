@@ -119,7 +119,9 @@ impl Reader<'_> {
     fn check_place(&self, request: &Request) -> Result<(), Refusal> {
         let fits = match request {
             Request::Subscribe(_) => false,
-            Request::Open(_) | Request::Append(_) => self.kind == StreamKind::Requests,
+            Request::Open(_) | Request::Append(_) | Request::Retire(_) | Request::List(_) => {
+                self.kind == StreamKind::Requests
+            }
             Request::Lookup(_)
             | Request::Resolve(_)
             | Request::End

@@ -21,6 +21,7 @@ impl Session {
         match owned.owner {
             Owner::Opening(key) => self.opening_answered(now, key, id, response),
             Owner::Batch(key, first) => self.batch_answered(now, (key, first), id, owned, response),
+            Owner::Seal(key) => self.seal_answered(now, key, id, response),
             Owner::Call(call) => self.question_answered(now, call, id, response),
             Owner::Subscription(key) => self.subscription_answered(now, key, owned, id, response),
         }
@@ -40,6 +41,16 @@ impl Session {
         if let Some(producer) = self.producers.get_mut(&key) {
             let routing = &mut self.routing;
             producer.answered(now, first, id, response, |pauses| routing.pause(pauses), &mut news);
+        }
+        self.publish(news);
+    }
+
+    fn seal_answered(&mut self, now: Time, key: ProducerKey, id: RequestId, response: Response) {
+        self.owners.remove(&id);
+        let mut news = News::default();
+        if let Some(producer) = self.producers.get_mut(&key) {
+            let routing = &mut self.routing;
+            producer.seal_answered(now, id, response, |pauses| routing.pause(pauses), &mut news);
         }
         self.publish(news);
     }
@@ -78,8 +89,9 @@ impl Session {
                 opening.attempts.pause(now, pause);
             }
             Progress::Opened(state) => {
+                let (from, numbers) = (opening.from, opening.numbers);
                 self.end_opening(key);
-                self.producers.insert(key, Producer::new(key, &state));
+                self.producers.insert(key, Producer::new(key, &state, from, numbers));
                 self.events.push_back(Event::Opened { producer: key, state });
             }
             Progress::Failed(why) => {
@@ -97,12 +109,18 @@ impl Session {
     fn question_answered(&mut self, now: Time, call: Call, id: RequestId, response: Response) {
         self.owners.remove(&id);
         let Some(question) = self.questions.get_mut(&call) else { return };
-        question.attempts.close(id);
+        match &response {
+            Response::Refused(refusal) if refusal.class() == Class::Unknown => question.attempts.lose(id),
+            _ => question.attempts.close(id),
+        }
         let event = match response {
             Response::Found(state) => Event::Found { call, state: Some(state) },
             Response::Refused(Refusal::UnknownProducer) => Event::Found { call, state: None },
             Response::End(end) => Event::EndIs { call, end },
             Response::Status(status) => Event::StatusIs { call, status },
+            Response::Listed(listed) => Event::Listed { call, listed },
+            Response::Resolved(resolved) => Event::Resolved { call, resolved },
+            Response::Retired(retired) => Event::Retired { call, retired },
             Response::Refused(refusal) if refusal.class() == Class::Final => {
                 Event::CallFailed { call, why: Failure::Refused(refusal) }
             }

@@ -83,6 +83,10 @@ impl Session {
         let give_up_at = self.give_up_at(now);
         let mut producers = std::mem::take(&mut self.producers);
         for (key, producer) in &mut producers {
+            if let Some((request, deadline)) = producer.seal_to_send(now, route.turn) {
+                let id = self.send(now, route, Owner::Seal(*key), request, deadline);
+                producer.seal_sent(id, route, give_up_at);
+            }
             while let Some((request, deadline)) = producer.next_to_send(now, route.turn) {
                 if !self.routing.is_confirmed() && producer.has_scout(route.turn) {
                     break;

@@ -3,9 +3,20 @@
 use thiserror::Error;
 
 use crate::protocol::{
-    BrokerId, Context, End, Epoch, Offset, Producer, ProducerId, Refusal, Request, RequestId, Sequence,
-    Status, Subscribe, batch::Batch,
+    BrokerId, Context, End, Epoch, Listed, Offset, Producer, ProducerId, Refusal, Request, RequestId,
+    Resolved, Retired, Sequence, Span, Status, Subscribe, batch::Batch,
 };
+
+/// What a producer's numbers mean to whoever writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Numbers {
+    /// Nothing outside of the log: a batch that fails is sealed, so that "failed" is certain and the producer can go on.
+    #[default]
+    Own,
+    /// Something (the line of a file): none is ever given up. What is not answered in time is unknown, and whoever opens
+    /// the name next learns it.
+    Meaningful,
+}
 
 /// A producer within one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,7 +105,7 @@ pub enum Event {
         /// Why.
         why: OpenFailure,
     },
-    /// A batch is written: durable on a majority.
+    /// A batch, or a part of one that had to be cut, is written: durable on a majority.
     Acked {
         /// Whose.
         producer: ProducerKey,
@@ -102,10 +113,21 @@ pub enum Event {
         first: Sequence,
         /// Its records.
         count: u32,
-        /// Offset of its first record; the others follow.
+        /// Offset of its first record; the others follow, but for those in `rest`.
         offset: Offset,
         /// Whether an earlier attempt had written it.
         duplicate: bool,
+        /// Where the last records lie, if they were written before in batches that were cut otherwise.
+        rest: Vec<Span>,
+    },
+    /// A batch was written before, longer ago than the brokers remember: what it holds was not compared.
+    Known {
+        /// Whose.
+        producer: ProducerKey,
+        /// Its first number.
+        first: Sequence,
+        /// Its records.
+        count: u32,
     },
     /// A batch is not written and never will be.
     Failed {
@@ -150,7 +172,35 @@ pub enum Event {
         /// What the broker says of itself.
         status: Status,
     },
-    /// A question has no answer.
+    /// Answer to `list`.
+    Listed {
+        /// Which question.
+        call: Call,
+        /// A page of the table of producers.
+        listed: Listed,
+    },
+    /// Answer to `resolve`.
+    Resolved {
+        /// Which question.
+        call: Call,
+        /// What became of the number.
+        resolved: Resolved,
+    },
+    /// Answer to `retire`: the name is closed for ever.
+    Retired {
+        /// Which call.
+        call: Call,
+        /// Where its stream ends.
+        retired: Retired,
+    },
+    /// A call that changes something may or may not have done so, now or later. Repeat it: that is harmless.
+    CallUnknown {
+        /// Which call.
+        call: Call,
+        /// The last thing a broker said about it.
+        last: Option<Refusal>,
+    },
+    /// A question has no answer, or a call was not carried out.
     CallFailed {
         /// Which question.
         call: Call,
@@ -214,6 +264,14 @@ pub enum Failure {
 /// Why a producer's name was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OpenFailure {
+    /// The name's next number lies before the one to begin with: there would be a gap.
+    #[error("the producer's next sequence is {next}; it cannot begin at {from}")]
+    Gap {
+        /// Where it was to begin.
+        from: Sequence,
+        /// The name's next number.
+        next: Sequence,
+    },
     /// A broker refused it. If that was [`Refusal::Fenced`], an attempt of ours may have held the name in between;
     /// nothing was written under it.
     #[error("the broker refused to open the producer")]

@@ -4,10 +4,10 @@
 //! simulator with virtual time and a network that loses, delays and reorders. Both run this very code.
 //!
 //! ```text
-//!   commands         open_producer, append, subscribe, lookup, end, status
+//!   commands         open_producer, append, subscribe, lookup, list, resolve, retire, end, status
 //!   handle_*         connected, disconnected, response, stream_closed, timeout    ─►  Session
 //!   poll_transmit    Connect, Disconnect, Request, Subscribe, Unsubscribe         ◄─
-//!   poll_event       Opened, Acked, Failed, Unknown, Records, …                   ◄─
+//!   poll_event       Opened, Acked, Known, Failed, Unknown, …                      ◄─
 //! ```
 //!
 //! | file | noun |
@@ -20,6 +20,7 @@
 //! | `attempts.rs` | the attempts of one request, and what is known of their outcomes |
 //! | `opening.rs` | how a producer's name is taken |
 //! | `producer.rs` | numbers, the window of batches in flight, what became of each |
+//! | `sealing.rs` | giving numbers up, so that "failed" is certain |
 //! | `consumer.rs` | a position in the log: neither gap nor repeat |
 //! | `time.rs` | a moment |
 //!
@@ -33,11 +34,12 @@ mod event;
 mod opening;
 mod producer;
 mod routing;
+mod sealing;
 mod session;
 mod time;
 
 pub use event::{
-    AppendRefused, Call, Event, Failure, OpenFailure, Placed, ProducerKey, SubscriptionKey, Transmit,
+    AppendRefused, Call, Event, Failure, Numbers, OpenFailure, Placed, ProducerKey, SubscriptionKey, Transmit,
 };
 pub use session::{Config, Session};
 pub use time::Time;

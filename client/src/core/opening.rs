@@ -11,9 +11,9 @@
 //! rightly; our second attempt is told `Fenced`. To look up and open again now would throw out the one who came after
 //! us. So that is done only when it is certain that none of our attempts ever held the name.
 
-use super::{OpenFailure, Time, attempts::Attempts};
+use super::{Numbers, OpenFailure, Time, attempts::Attempts};
 use crate::protocol::{
-    Class, Epoch, Instance, Lookup, Open, Producer, Refusal, Request, RequestId, Response,
+    Class, Epoch, Instance, Lookup, Open, Producer, Refusal, Request, RequestId, Response, Sequence,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +40,22 @@ pub(super) enum Progress {
 pub(super) struct Opening {
     name: String,
     instance: Instance,
+    /// The number to begin with, if not the next one.
+    pub(super) from: Option<Sequence>,
+    pub(super) numbers: Numbers,
     step: Step,
     pub(super) attempts: Attempts,
 }
 
 impl Opening {
-    pub(super) fn new(name: String, instance: Instance, deadline: Time) -> Self {
-        Self { name, instance, step: Step::Lookup, attempts: Attempts::new(deadline) }
+    pub(super) fn new(
+        name: String,
+        instance: Instance,
+        from: Option<Sequence>,
+        numbers: Numbers,
+        deadline: Time,
+    ) -> Self {
+        Self { name, instance, from, numbers, step: Step::Lookup, attempts: Attempts::new(deadline) }
     }
 
     /// What to send now.
@@ -64,8 +73,10 @@ impl Opening {
             return Progress::Goes { pause: false }; // of a step that is behind us
         }
         match (self.step, response) {
-            (Step::Lookup, Response::Found(producer)) => self.open(producer.epoch),
-            (Step::Lookup, Response::Refused(Refusal::UnknownProducer)) => self.open(Epoch::default()),
+            (Step::Lookup, Response::Found(producer)) => self.open(producer.epoch, producer.next),
+            (Step::Lookup, Response::Refused(Refusal::UnknownProducer)) => {
+                self.open(Epoch::default(), Sequence(0))
+            }
             (Step::Open { .. }, Response::Opened(producer)) if producer.instance == self.instance => {
                 Progress::Opened(producer)
             }
@@ -77,7 +88,12 @@ impl Opening {
         }
     }
 
-    fn open(&mut self, expected_epoch: Epoch) -> Progress {
+    /// A number that would leave a gap is noticed here, before anybody is fenced. The name's next number never falls, so
+    /// one that fits now fits later.
+    fn open(&mut self, expected_epoch: Epoch, next: Sequence) -> Progress {
+        if let Some(from) = self.from.filter(|from| *from > next) {
+            return Progress::Failed(OpenFailure::Gap { from, next });
+        }
         self.step = Step::Open { expected_epoch };
         self.attempts = self.attempts.anew();
         Progress::Goes { pause: false }

@@ -19,21 +19,32 @@
 //! | not the leader, not ready, busy, lost the leadership | send the same number again |
 //! | a gap before it | the batch in front is still on its way or was refused: send again after it |
 //! | fenced | no attempt of this epoch can be written from now on. A broker looks for the number before it looks at the epoch, so this batch is not written, and no earlier attempt of it is. The others in the window may be: they are sent once more only to learn that |
-//! | used with other content, cut otherwise, sealed | the number is taken or dead for every attempt |
+//! | used with other content, sealed | the number is taken or dead for every attempt |
+//! | partly committed | its first numbers were written in a batch that was cut otherwise: it is cut there, and both parts are sent |
+//! | already committed | it is written, longer ago than a broker remembers where |
 //! | anything else that is final | this attempt is not written; the batch is, perhaps, if another attempt is open |
 //!
-//! A number that is not written can never be followed by the next one. So after a batch has failed, or its deadline has
-//! passed, the producer is *broken*: what comes after it is not sent any more.
+//! A number that is not written can never be followed by the next one. So a batch that fails is sealed first
+//! (`sealing.rs`), and the producer goes on behind it. Where that must not be done or does not succeed in time, the
+//! producer is *broken*: what comes after the batch is not sent any more.
 
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 
-use super::{AppendRefused, Event, Failure, ProducerKey, Time, attempts::Attempts, routing::Route};
+use super::{
+    AppendRefused, Event, Failure, Numbers, ProducerKey, Time, attempts::Attempts, routing::Route,
+    sealing::Seal,
+};
 use crate::protocol::{
     Acks, Append, Appended, BrokerId, Class, Epoch, Producer as Opened, ProducerId, Refusal, Request,
-    RequestId, Response, Sequence, batch::BatchBuilder,
+    RequestId, Resolved, Response, Sequence,
+    batch::{Batch, BatchBuilder},
 };
+
+/// The part of a batch's time that is kept to seal it: one of so many, and at most that long.
+const SEALING_SHARE: u32 = 4;
+const SEALING_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// How much may be in flight for one producer.
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +59,17 @@ struct InFlight {
     count: u32,
     bytes: Bytes,
     done: bool,
-    /// A broker's answer to it that will not change: it is not sent again.
-    verdict: Option<Refusal>,
+    /// Why it has failed, if no attempt of it is written: it is not sent again.
+    verdict: Option<Failure>,
+    /// When it is given up, if it may be: so early that there is time to seal it.
+    give_up_at: Time,
     attempts: Attempts,
+}
+
+impl InFlight {
+    fn end(&self) -> Sequence {
+        self.first.plus(self.count.into())
+    }
 }
 
 /// What the session has to do about the rest of its state.
@@ -65,7 +84,8 @@ pub(super) struct News {
 /// - the numbers of the window are contiguous and end at `next`; its front is not done;
 /// - everything before index `unsent` is done, was sent on turn `turn`, or is never to be sent again;
 /// - `bytes` is the sum of the window's bytes;
-/// - each batch of the window leaves it with exactly one event.
+/// - each batch of the window leaves it with exactly one event (a batch that is cut: one for each part);
+/// - nothing behind `seal` is sent; there is at most one seal, and none once the producer is fenced or broken.
 #[derive(Debug)]
 pub(super) struct Producer {
     key: ProducerKey,
@@ -76,6 +96,10 @@ pub(super) struct Producer {
     bytes: usize,
     unsent: usize,
     turn: u64,
+    numbers: Numbers,
+    /// What was written before this producer was opened ends here: numbers before it cannot be given up.
+    opened_next: Sequence,
+    seal: Option<Seal>,
     fenced: Option<Refusal>,
     broken_at: Option<Sequence>,
     /// Nothing has to be looked at before this moment.
@@ -83,16 +107,20 @@ pub(super) struct Producer {
 }
 
 impl Producer {
-    pub(super) fn new(key: ProducerKey, opened: &Opened) -> Self {
+    /// A producer that was just opened, and begins at `from` (by default, with the next number).
+    pub(super) fn new(key: ProducerKey, opened: &Opened, from: Option<Sequence>, numbers: Numbers) -> Self {
         Self {
             key,
             id: opened.id,
             epoch: opened.epoch,
-            next: opened.next,
+            next: from.unwrap_or(opened.next),
             window: VecDeque::new(),
             bytes: 0,
             unsent: 0,
             turn: 0,
+            numbers,
+            opened_next: opened.next,
+            seal: None,
             fenced: None,
             broken_at: None,
             wake: Time::NEVER,
@@ -112,14 +140,29 @@ impl Producer {
     }
 
     /// Gives the batch its numbers and puts it into the window.
-    pub(super) fn append(&mut self, builder: BatchBuilder, deadline: Time) -> Sequence {
+    pub(super) fn append(&mut self, now: Time, builder: BatchBuilder, deadline: Time) -> Sequence {
         let (first, count) = (self.next, builder.count() as u32);
         let bytes = builder.seal(self.id, self.epoch, first);
         self.next = first.plus(count.into());
         self.bytes += bytes.len();
-        self.wake = self.wake.min(deadline);
+        let give_up_at = match self.numbers {
+            Numbers::Own if first >= self.opened_next => {
+                let reserve = (now.until(deadline) / SEALING_SHARE).min(SEALING_TIME_MAX);
+                now.after(now.until(deadline).saturating_sub(reserve))
+            }
+            Numbers::Own | Numbers::Meaningful => Time::NEVER,
+        };
+        self.wake = self.wake.min(deadline).min(give_up_at);
         let attempts = Attempts::new(deadline);
-        self.window.push_back(InFlight { first, count, bytes, done: false, verdict: None, attempts });
+        self.window.push_back(InFlight {
+            first,
+            count,
+            bytes,
+            done: false,
+            verdict: None,
+            give_up_at,
+            attempts,
+        });
         first
     }
 
@@ -152,7 +195,8 @@ impl Producer {
 
     fn may_send(&self, batch: &InFlight) -> bool {
         let alive = self.fenced.is_some() || self.broken_at.is_none_or(|broken| batch.first < broken);
-        alive && batch.verdict.is_none()
+        let behind_seal = self.seal.as_ref().is_some_and(|seal| batch.first > seal.through);
+        alive && !behind_seal && batch.verdict.is_none()
     }
 
     fn request(&self, batch: &InFlight) -> Request {
@@ -206,11 +250,15 @@ impl Producer {
 
     fn acked(&mut self, at: usize, appended: Appended, news: &mut News) {
         let (producer, InFlight { first, count, .. }) = (self.key, &self.window[at]);
-        let Appended { first: offset, duplicate, .. } = appended;
+        let Appended { first: offset, duplicate, rest, .. } = appended;
         let (first, count) = (*first, *count);
-        self.done(at, Event::Acked { producer, first, count, offset, duplicate }, news);
-        // What waited because of a gap before it need not wait any longer.
-        for batch in self.window.range_mut(self.unsent..) {
+        self.done(at, Event::Acked { producer, first, count, offset, duplicate, rest }, news);
+        self.resume(self.unsent);
+    }
+
+    /// What waited because of a gap before it need not wait any longer.
+    fn resume(&mut self, from: usize) {
+        for batch in self.window.range_mut(from..) {
             if matches!(batch.attempts.last(), Some(Refusal::SequenceGap { .. })) {
                 batch.attempts.resume();
             }
@@ -235,14 +283,25 @@ impl Producer {
         attempts.refused(refusal.clone());
         let again = match refusal {
             Refusal::Fenced { .. } => {
-                self.fenced = Some(refusal.clone());
-                self.unsent = 0;
+                self.fence(refusal.clone());
                 self.fail(at, refusal, news);
                 false
             }
-            Refusal::SequenceReused { .. } | Refusal::PartlyCommitted { .. } | Refusal::Sealed { .. } => {
+            Refusal::Sealed { .. } if self.numbers == Numbers::Own => {
+                self.fail(at, refusal, news);
+                false
+            }
+            Refusal::SequenceReused { .. } | Refusal::Sealed { .. } => {
                 self.break_at(at);
                 self.fail(at, refusal, news);
+                false
+            }
+            Refusal::PartlyCommitted { up_to } => {
+                self.cut(at, up_to, news);
+                false
+            }
+            Refusal::AlreadyCommitted { .. } => {
+                self.already_committed(at, news);
                 false
             }
             // The gap is told apart from a lost number only by time: the batch in front is sent again, or fails.
@@ -257,8 +316,7 @@ impl Producer {
                 }
                 Class::Elsewhere | Class::Unknown => true,
                 Class::Final => {
-                    self.window[at].verdict = Some(refusal);
-                    self.break_at(at);
+                    self.doom(at, Failure::Refused(refusal));
                     false
                 }
             },
@@ -269,7 +327,63 @@ impl Producer {
         }
     }
 
+    /// A broker knows the batch's numbers as written, and no more. Only numbers from before this producer was opened
+    /// are forgotten while it is rightful: it never calls settled what it may send again. If others are, somebody else
+    /// has the name by now, and may have written them.
+    fn already_committed(&mut self, at: usize, news: &mut News) {
+        let (producer, first, count) = (self.key, self.window[at].first, self.window[at].count);
+        if first < self.opened_next {
+            return self.done(at, Event::Known { producer, first, count }, news);
+        }
+        self.break_at(at);
+        self.unknown(at, news);
+    }
+
+    /// The batch is not sent again. It is sealed before its caller is told, if it may be.
+    fn doom(&mut self, at: usize, why: Failure) {
+        self.window[at].verdict = Some(why);
+        if self.window[at].give_up_at == Time::NEVER {
+            self.break_at(at);
+        }
+    }
+
+    fn fence(&mut self, refusal: Refusal) {
+        self.fenced = Some(refusal);
+        self.seal = None;
+        self.unsent = 0;
+    }
+
+    /// Cuts a batch in two: its numbers before `up_to` were written in batches that were cut otherwise. No attempt of
+    /// the whole batch can be written any more.
+    fn cut(&mut self, at: usize, up_to: Sequence, news: &mut News) {
+        let whole = &self.window[at];
+        let lower = up_to.0.saturating_sub(whole.first.0);
+        if lower == 0 || up_to >= whole.end() {
+            return; // a broker that contradicts itself; the deadline ends it
+        }
+        let batch = Batch::parse(whole.bytes.clone()).expect("this producer has made it");
+        let mut parts = [BatchBuilder::new(), BatchBuilder::new()];
+        for (record, number) in batch.records().zip(0..) {
+            let record = record.expect("this producer has made it");
+            parts[usize::from(number >= lower)].push(&record).expect("a part of a batch is no larger");
+        }
+        let (first, give_up_at, deadline) = (whole.first, whole.give_up_at, whole.attempts.deadline());
+        news.forget.extend(whole.attempts.ids());
+        self.bytes -= whole.bytes.len();
+        self.window.remove(at);
+        for (part, (builder, first)) in parts.into_iter().zip([first, up_to]).enumerate() {
+            let count = builder.count() as u32;
+            let bytes = builder.seal(self.id, self.epoch, first);
+            self.bytes += bytes.len();
+            let attempts = Attempts::new(deadline);
+            let part_of = InFlight { first, count, bytes, done: false, verdict: None, give_up_at, attempts };
+            self.window.insert(at + part, part_of);
+        }
+        self.unsent = self.unsent.min(at);
+    }
+
     fn break_at(&mut self, at: usize) {
+        self.seal = None;
         let first = self.window[at].first;
         self.broken_at = Some(self.broken_at.map_or(first, |broken| broken.min(first)));
     }
@@ -300,6 +414,7 @@ impl Producer {
     /// A connection broke.
     pub(super) fn disconnected(&mut self, broker: BrokerId, news: &mut News) {
         self.window.iter_mut().for_each(|batch| batch.attempts.disconnected(broker));
+        self.seal.iter_mut().for_each(|seal| seal.attempts.disconnected(broker));
         self.tidy(news);
     }
 
@@ -318,14 +433,128 @@ impl Producer {
                 turns.push(turn);
                 self.unsent = self.unsent.min(at);
             }
-            if batch.attempts.deadline() <= now {
+            let (deadline, give_up_at) = (batch.attempts.deadline(), batch.give_up_at);
+            if deadline <= now {
                 self.expired(at, news);
+            } else if give_up_at <= now && self.window[at].verdict.is_none() && self.may_give_up() {
+                let last = self.window[at].attempts.last().cloned();
+                self.doom(at, Failure::DeadlinePassed { last });
             }
         }
+        turns.extend(self.seal.as_mut().and_then(|seal| seal.attempts.give_up(now)));
         self.tidy(news);
-        let waits = self.window.iter().filter(|batch| !batch.done);
-        self.wake = waits.map(|batch| batch.attempts.wake(now)).min().unwrap_or(Time::NEVER);
+        self.wake = self.next_wake(now);
         turns
+    }
+
+    fn next_wake(&self, now: Time) -> Time {
+        let batches = self.window.iter().filter(|batch| !batch.done).map(|batch| {
+            let give_up_at = if batch.give_up_at > now { batch.give_up_at } else { Time::NEVER };
+            batch.attempts.wake(now).min(give_up_at)
+        });
+        let seal = self.seal.iter().map(|seal| seal.attempts.wake(now));
+        batches.chain(seal).min().unwrap_or(Time::NEVER)
+    }
+
+    /// Numbers are given up only by a producer that still has them to give.
+    fn may_give_up(&self) -> bool {
+        self.fenced.is_none() && self.broken_at.is_none()
+    }
+
+    /// The seal to send on this turn, if there is one to send, and its deadline.
+    pub(super) fn seal_to_send(&mut self, now: Time, turn: u64) -> Option<(Request, Time)> {
+        if self.seal.is_none() && self.may_give_up() {
+            self.seal = self.next_seal();
+        }
+        let seal = self.seal.as_ref().filter(|seal| seal.attempts.is_due(now, turn))?;
+        Some((seal.request(self.id, self.epoch), seal.attempts.deadline()))
+    }
+
+    /// The oldest batch that is to be given up. One that was refused waits for those before it: they may be written.
+    fn next_seal(&self) -> Option<Seal> {
+        let mut waiting = self.window.iter().filter(|batch| !batch.done);
+        let is_first =
+            |batch: &InFlight| self.window.iter().find(|b| !b.done).map(|b| b.first) == Some(batch.first);
+        let doomed = waiting.find(|batch| match &batch.verdict {
+            Some(Failure::DeadlinePassed { .. }) => true,
+            Some(_) => is_first(batch),
+            None => false,
+        })?;
+        Some(Seal::new(Sequence(doomed.end().0 - 1), doomed.attempts.deadline()))
+    }
+
+    /// What `seal_to_send` gave was sent.
+    pub(super) fn seal_sent(&mut self, id: RequestId, route: Route, give_up_at: Time) {
+        if let Some(seal) = &mut self.seal {
+            seal.attempts.sent(id, route, give_up_at);
+            self.wake = self.wake.min(give_up_at);
+        }
+    }
+
+    /// Takes the answer to the seal.
+    pub(super) fn seal_answered(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        response: Response,
+        pause: impl FnOnce(u32) -> Duration,
+        news: &mut News,
+    ) {
+        let Some(seal) = self.seal.as_mut().filter(|seal| seal.attempts.ids().any(|known| known == id))
+        else {
+            return;
+        };
+        let through = seal.through;
+        match response {
+            Response::Resolved(resolved) => self.resolved(through, resolved, news),
+            Response::Refused(refusal @ Refusal::Fenced { .. }) => {
+                // What was given up is asked for once more: no attempt of it can be written from now on.
+                self.window.iter_mut().for_each(|batch| batch.verdict = None);
+                self.fence(refusal);
+            }
+            Response::Refused(refusal)
+                if refusal.class() == Class::Final && refusal != Refusal::DeadlinePassed =>
+            {
+                if let Some(at) = self.window.iter().position(|batch| batch.end().0 == through.0 + 1) {
+                    self.break_at(at);
+                }
+            }
+            Response::Refused(refusal) => {
+                let attempts = &mut seal.attempts;
+                match refusal.class() {
+                    Class::Unknown => attempts.lose(id),
+                    Class::Elsewhere | Class::Later | Class::Final => attempts.close(id),
+                }
+                if matches!(refusal.class(), Class::Later | Class::Final) {
+                    attempts.pause(now, pause(attempts.pauses()));
+                }
+                self.wake = self.wake.min(attempts.wake(now));
+            }
+            _ => seal.attempts.lose(id),
+        }
+        self.tidy(news);
+    }
+
+    /// The fate of the number up to which was sealed is known, and with it that of its batch.
+    fn resolved(&mut self, through: Sequence, resolved: Resolved, news: &mut News) {
+        if let Some(seal) = self.seal.take() {
+            news.forget.extend(seal.attempts.ids());
+        }
+        self.unsent = 0;
+        let Some(at) = self.window.iter().position(|batch| !batch.done && batch.end().0 == through.0 + 1)
+        else {
+            return;
+        };
+        match (resolved, self.window[at].verdict.take()) {
+            (Resolved::Sealed, Some(why)) => self.failed(at, why, news),
+            // Its numbers are written; whether by it or, if somebody else has the name by now, by another batch, only
+            // its digest tells: it is sent once more, to be recognised.
+            (Resolved::Committed { .. } | Resolved::Sealed | Resolved::Open, _) => {
+                self.window[at].give_up_at = Time::NEVER;
+                self.window[at].attempts.resume();
+            }
+        }
+        self.resume(0);
     }
 
     fn expired(&mut self, at: usize, news: &mut News) {
@@ -359,7 +588,7 @@ impl Producer {
             return;
         }
         let why = match (&batch.verdict, &self.fenced, self.broken_at) {
-            (Some(verdict), ..) => Failure::Refused(verdict.clone()),
+            (Some(verdict), ..) => verdict.clone(),
             (None, Some(fenced), _) => Failure::Refused(fenced.clone()),
             (None, None, Some(broken)) if broken < batch.first => Failure::Abandoned,
             (None, None, _) => return,
@@ -383,6 +612,7 @@ impl Producer {
 
     /// Ids whose answers may still come: to be forgotten with the producer.
     pub(super) fn ids(&self) -> Vec<RequestId> {
-        self.window.iter().flat_map(|batch| batch.attempts.ids()).collect()
+        let seal = self.seal.iter().flat_map(|seal| seal.attempts.ids());
+        self.window.iter().flat_map(|batch| batch.attempts.ids()).chain(seal).collect()
     }
 }

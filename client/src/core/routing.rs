@@ -30,7 +30,7 @@ const PATIENCE: u32 = 4;
 /// How long a connection may take before another broker is tried besides.
 const HEDGE: Duration = Duration::from_millis(250);
 /// How long a silent broker is not asked again while there are others: a few elections.
-const SUSPICION: Duration = Duration::from_secs(2);
+const SUSPICION: Duration = Duration::from_secs(1);
 
 /// A connected broker, and the number of the turn to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    AppendRefused, Call, Event, Failure, ProducerKey, SubscriptionKey, Time, Transmit,
+    AppendRefused, Call, Event, Failure, Numbers, ProducerKey, SubscriptionKey, Time, Transmit,
     attempts::Attempts,
     consumer::Consumer,
     opening::Opening,
@@ -20,8 +20,8 @@ use super::{
     routing::{Backoff, Routing},
 };
 use crate::protocol::{
-    BrokerId, ClusterId, Feature, Field, HighWater, Instance, Lineage, Lookup, Member, Offset, Refusal,
-    Request, RequestId, Response, Sequence, ServerHello, VERSION, batch::BatchBuilder,
+    BrokerId, ClusterId, Feature, Field, HighWater, Instance, Lineage, List, Lookup, Member, Offset, Refusal,
+    Request, RequestId, Resolve, Response, Retire, Sequence, ServerHello, VERSION, batch::BatchBuilder,
     limits::IN_FLIGHT_BATCHES_MAX,
 };
 
@@ -69,6 +69,7 @@ impl Config {
 pub(super) enum Owner {
     Opening(ProducerKey),
     Batch(ProducerKey, Sequence),
+    Seal(ProducerKey),
     Call(Call),
     Subscription(SubscriptionKey),
 }
@@ -90,11 +91,18 @@ pub(super) struct Question {
     pub(super) attempts: Attempts,
 }
 
+impl Question {
+    /// Whether the request changes anything.
+    fn changes(&self) -> bool {
+        matches!(self.request, Request::Retire(_) | Request::Resolve(Resolve { seal: true, .. }))
+    }
+}
+
 /// One client of one cluster.
 ///
 /// Invariants: an id in `owners` is an attempt whose answer matters to its owner; every command that returns a key is
-/// followed by exactly one final event for it (a batch: `Acked`, `Failed` or `Unknown`), unless the caller gives the
-/// key up first.
+/// followed by exactly one final event for it (a batch: `Acked`, `Known`, `Failed` or `Unknown`, or one of them for each
+/// part if it had to be cut), unless the caller gives the key up first.
 #[derive(Debug)]
 pub struct Session {
     pub(super) config: Config,
@@ -148,11 +156,19 @@ impl Session {
         session
     }
 
-    /// Takes the name of a producer. Ends with [`Event::Opened`] or [`Event::OpenFailed`].
-    pub fn open_producer(&mut self, now: Time, name: &str, deadline: Time) -> ProducerKey {
+    /// Takes the name of a producer, to write from its next number on, or from an earlier one: what is written already
+    /// is compared and recognised. Ends with [`Event::Opened`] or [`Event::OpenFailed`].
+    pub fn open_producer(
+        &mut self,
+        now: Time,
+        name: &str,
+        from: Option<Sequence>,
+        numbers: Numbers,
+        deadline: Time,
+    ) -> ProducerKey {
         let key = ProducerKey(self.next_key());
         let instance = Instance(self.rng.random());
-        self.openings.insert(key, Opening::new(name.to_owned(), instance, deadline));
+        self.openings.insert(key, Opening::new(name.to_owned(), instance, from, numbers, deadline));
         self.flush(now);
         key
     }
@@ -188,7 +204,7 @@ impl Session {
         }
         self.room(producer, batch.bytes())?;
         let open = self.producers.get_mut(&producer).ok_or(AppendRefused::NotOpen)?;
-        let first = open.append(batch, deadline);
+        let first = open.append(now, batch, deadline);
         self.flush(now);
         Ok(first)
     }
@@ -209,6 +225,22 @@ impl Session {
     /// Asks where the log ends, linearizably. Ends with [`Event::EndIs`] or [`Event::CallFailed`].
     pub fn end(&mut self, now: Time, deadline: Time) -> Call {
         self.ask(now, None, Request::End, deadline)
+    }
+
+    /// Asks for a page of the table of producers. Ends with [`Event::Listed`] or [`Event::CallFailed`].
+    pub fn list(&mut self, now: Time, list: List, deadline: Time) -> Call {
+        self.ask(now, None, Request::List(list), deadline)
+    }
+
+    /// Asks what became of a number, and perhaps gives it up. Ends with [`Event::Resolved`], [`Event::CallFailed`] or, if
+    /// it gives up, [`Event::CallUnknown`].
+    pub fn resolve(&mut self, now: Time, resolve: Resolve, deadline: Time) -> Call {
+        self.ask(now, None, Request::Resolve(resolve), deadline)
+    }
+
+    /// Closes a name for ever. Ends with [`Event::Retired`], [`Event::CallFailed`] or [`Event::CallUnknown`].
+    pub fn retire(&mut self, now: Time, retire: Retire, deadline: Time) -> Call {
+        self.ask(now, None, Request::Retire(retire), deadline)
     }
 
     /// Asks one broker how it is. Ends with [`Event::StatusIs`] or [`Event::CallFailed`].
@@ -348,7 +380,12 @@ impl Session {
         }
         for (call, question) in self.questions.extract_if(.., |_, asked| asked.attempts.deadline() <= now) {
             let last = question.attempts.last().cloned();
-            self.events.push_back(Event::CallFailed { call, why: Failure::DeadlinePassed { last } });
+            let may_have_happened = question.changes() && question.attempts.is_open();
+            self.events.push_back(if may_have_happened {
+                Event::CallUnknown { call, last }
+            } else {
+                Event::CallFailed { call, why: Failure::DeadlinePassed { last } }
+            });
             question.attempts.ids().for_each(|id| _ = self.owners.remove(&id));
         }
     }
@@ -380,7 +417,7 @@ impl Session {
     pub fn subscription(&self, id: RequestId) -> Option<SubscriptionKey> {
         match self.owners.get(&id)?.owner {
             Owner::Subscription(key) => Some(key),
-            Owner::Opening(_) | Owner::Batch(..) | Owner::Call(_) => None,
+            Owner::Opening(_) | Owner::Batch(..) | Owner::Seal(_) | Owner::Call(_) => None,
         }
     }
 

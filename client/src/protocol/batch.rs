@@ -184,6 +184,19 @@ impl Batch {
         Records { batch: self, at: HEADER_BYTES, read: 0, failed: false }
     }
 
+    /// The content of each record in order: its bytes as `record.rs` draws them. Equal contents have equal bytes. Ends
+    /// after the first that cannot be read.
+    pub fn contents(&self) -> impl Iterator<Item = Result<&[u8], Refusal>> {
+        let records = &self.bytes[..self.records_end()];
+        let mut at = Some(HEADER_BYTES);
+        (0..self.count()).map_while(move |_| {
+            let from = at?;
+            let shape = Shape::read(records, from);
+            at = shape.as_ref().ok().map(|shape| shape.end);
+            Some(shape.map(|shape| &records[from..shape.end]))
+        })
+    }
+
     /// Walks all records without copying any and checks that they fill their place exactly.
     ///
     /// # Errors

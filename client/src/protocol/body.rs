@@ -15,8 +15,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    Acks, Append, ClientHello, Context, Delivery, Feature, Field, Lookup, Offset, Open, Placed, ProducerId,
-    Refusal, Request, RequestId, Resolve, Response, Sequence, ServerHello, Subscribe,
+    Acks, Append, ClientHello, Context, Delivery, Feature, Field, List, Lookup, Offset, Open, Placed,
+    ProducerId, Refusal, Request, RequestId, Resolve, Response, Retire, Sequence, ServerHello, Subscribe,
     frame::{Frame, FrameError, Kind, PLACE_BYTES, RawFrame, payload_bytes_max, within},
     limits::{BATCH_BYTES_MAX, DEADLINE_MS_MAX, NAME_BYTES_MAX, TOKENS_MAX},
 };
@@ -70,6 +70,8 @@ pub fn encode_request(id: RequestId, context: &Context, request: &Request) -> Re
         }
         Request::Lookup(lookup) => (Kind::Lookup, postcard_of(lookup), None),
         Request::Resolve(resolve) => (Kind::Resolve, postcard_of(resolve), None),
+        Request::Retire(retire) => (Kind::Retire, postcard_of(retire), None),
+        Request::List(list) => (Kind::List, postcard_of(list), None),
         Request::End => (Kind::End, Vec::new(), None),
         Request::Status => (Kind::Status, Vec::new(), None),
         Request::Subscribe(subscribe) => (Kind::Subscribe, postcard_of(subscribe), None),
@@ -93,6 +95,8 @@ pub fn encode_response(id: RequestId, response: &Response) -> Result<Frame, Refu
         Response::Appended(appended) => (Kind::Appended, postcard_of(appended)),
         Response::Found(producer) => (Kind::Found, postcard_of(producer)),
         Response::Resolved(resolved) => (Kind::Resolved, postcard_of(resolved)),
+        Response::Retired(retired) => (Kind::Retired, postcard_of(retired)),
+        Response::Listed(listed) => (Kind::Listed, postcard_of(listed)),
         Response::End(end) => (Kind::EndIs, postcard_of(end)),
         Response::Status(status) => (Kind::StatusIs, postcard_of(status)),
         Response::Delivery(delivery) => return encode_delivery(id, delivery),
@@ -147,6 +151,8 @@ impl RawFrame {
             }
             Kind::Lookup => Request::Lookup(exactly::<Lookup>(message)?),
             Kind::Resolve => Request::Resolve(exactly::<Resolve>(message)?),
+            Kind::Retire => Request::Retire(exactly::<Retire>(message)?),
+            Kind::List => Request::List(exactly::<List>(message)?),
             Kind::End => exactly::<()>(message).map(|()| Request::End)?,
             Kind::Status => exactly::<()>(message).map(|()| Request::Status)?,
             Kind::Subscribe => Request::Subscribe(exactly::<Subscribe>(message)?),
@@ -177,6 +183,8 @@ impl RawFrame {
             Kind::Appended => Response::Appended(at_least(body)?),
             Kind::Found => Response::Found(at_least(body)?),
             Kind::Resolved => Response::Resolved(at_least(body)?),
+            Kind::Retired => Response::Retired(at_least(body)?),
+            Kind::Listed => Response::Listed(at_least(body)?),
             Kind::EndIs => Response::End(at_least(body)?),
             Kind::StatusIs => Response::Status(at_least(body)?),
             Kind::Refused => Response::Refused(at_least(body)?),
@@ -270,8 +278,14 @@ fn check_request(request: &Request) -> Result<(), Refusal> {
             Ok(())
         }
         Request::Append(append) => within(Field::Batch, append.batch.len(), BATCH_BYTES_MAX),
-        Request::Resolve(_) | Request::End | Request::Status | Request::Subscribe(_) | Request::KeepAlive => {
-            Ok(())
+        Request::List(List { after, .. }) => {
+            within(Field::Name, after.as_ref().map_or(0, String::len), NAME_BYTES_MAX)
         }
+        Request::Resolve(_)
+        | Request::Retire(_)
+        | Request::End
+        | Request::Status
+        | Request::Subscribe(_)
+        | Request::KeepAlive => Ok(()),
     }
 }

@@ -85,10 +85,12 @@ pub enum Refusal {
         up_to: Sequence,
     },
     /// These numbers were given up by a seal. They can never be written.
-    #[error("sequence {first} lies in a sealed interval")]
+    #[error("sequences {first} up to, not including, {end} were sealed: they can never be written")]
     Sealed {
         /// First number of the interval.
         first: Sequence,
+        /// One past its last number.
+        end: Sequence,
     },
     /// The producer's name was retired. It can never write again.
     #[error("the producer's name was retired")]
@@ -172,6 +174,12 @@ pub enum Refusal {
         /// Where.
         at: Offset,
     },
+    /// The producer has sealed too many intervals that do not touch.
+    #[error("the producer has {limit} sealed intervals, and can have no more")]
+    SealsFull {
+        /// The limit, in intervals.
+        limit: u64,
+    },
 }
 
 impl Refusal {
@@ -193,6 +201,7 @@ impl Refusal {
             | Self::SessionExpired
             | Self::UnknownProducer
             | Self::TableFull { .. }
+            | Self::SealsFull { .. }
             | Self::EndMismatch { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::TooLarge { .. }
@@ -274,10 +283,6 @@ pub enum Feature {
     Tokens,
     /// An append that expects the end of the log.
     ExpectEnd,
-    /// Sealing.
-    Seal,
-    /// A retry whose batch is cut in another way than the attempt that was written.
-    OtherCut,
     /// Session producers and keep-alives.
     Sessions,
     /// The key-value view.
@@ -299,8 +304,6 @@ impl std::fmt::Display for Feature {
             Self::AcksBelowQuorum => f.write_str("acknowledgement below quorum"),
             Self::Tokens => f.write_str("fencing tokens"),
             Self::ExpectEnd => f.write_str("an expected end offset"),
-            Self::Seal => f.write_str("sealing"),
-            Self::OtherCut => f.write_str("a retry cut in another way"),
             Self::Sessions => f.write_str("sessions"),
             Self::KeyValue => f.write_str("the key-value view"),
             Self::FollowerReads => f.write_str("reads from a follower"),

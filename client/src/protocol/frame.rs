@@ -65,8 +65,10 @@ pub enum Kind {
     Subscribe = 0x0016,
     /// [`Request::KeepAlive`](super::Request::KeepAlive): reserved, refused by name.
     KeepAlive = 0x0017,
-    /// Retire a producer's name: reserved.
+    /// [`Request::Retire`](super::Request::Retire).
     Retire = 0x0018,
+    /// [`Request::List`](super::Request::List).
+    List = 0x0019,
     /// A transaction on log and key-value view: reserved.
     Transact = 0x0020,
     /// A read of the key-value view: reserved.
@@ -91,10 +93,14 @@ pub enum Kind {
     StatusIs = 0x8015,
     /// [`Response::Delivery`](super::Response::Delivery).
     Delivery = 0x8016,
+    /// [`Response::Retired`](super::Response::Retired).
+    Retired = 0x8018,
+    /// [`Response::Listed`](super::Response::Listed).
+    Listed = 0x8019,
 }
 
 impl Kind {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 25] = [
         Self::ClientHello,
         Self::Open,
         Self::Append,
@@ -105,6 +111,7 @@ impl Kind {
         Self::Subscribe,
         Self::KeepAlive,
         Self::Retire,
+        Self::List,
         Self::Transact,
         Self::Range,
         Self::Watch,
@@ -117,6 +124,8 @@ impl Kind {
         Self::EndIs,
         Self::StatusIs,
         Self::Delivery,
+        Self::Retired,
+        Self::Listed,
     ];
 
     /// The kind with this number, if there is one.

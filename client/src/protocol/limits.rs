@@ -25,8 +25,16 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const IN_FLIGHT_BATCHES_MAX: usize = 4096;
 /// Newest remembered batches that the answer to an `open` or a lookup shows. Count.
 pub const SHOWN_BATCHES_MAX: usize = 16;
+/// Sealed intervals that do not touch, for one producer. Count.
+pub const SEALS_MAX: usize = 65_536;
+/// Numbers that one seal may give up: as many as a full window can hold. Count.
+pub const SEAL_REACH_MAX: u64 = (IN_FLIGHT_BATCHES_MAX * BATCH_RECORDS_MAX) as u64;
 /// Sealed intervals shown in the answer to an `open` or a lookup. Count.
 pub const SHOWN_SEALS_MAX: usize = 256;
+/// Producers in one page of a list. Count.
+pub const LIST_MAX: usize = 512;
+/// Names in one page of a list. Bytes.
+pub const LIST_NAMES_BYTES_MAX: usize = 32 << 10;
 /// Fencing tokens that one request may carry. Count.
 pub const TOKENS_MAX: usize = 64;
 /// Longest time a request may ask a broker to work on it. Milliseconds.
@@ -37,4 +45,7 @@ pub const MEMBERS_MAX: usize = 64;
 const _: () = assert!(BATCH_BYTES_MAX < ENTRY_BYTES_MAX);
 const _: () = assert!(BATCH_RECORDS_MAX * 2 < BATCH_BYTES_MAX, "the smallest record takes two bytes");
 const _: () = assert!(KEY_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(LIST_NAMES_BYTES_MAX + LIST_MAX * 48 < BODY_BYTES_MAX, "a page of a list fits a frame");
+const _: () =
+    assert!(IN_FLIGHT_BATCHES_MAX * 15 < BODY_BYTES_MAX, "the places of a batch cut otherwise fit a frame");
 const _: () = assert!(SHOWN_BATCHES_MAX <= IN_FLIGHT_BATCHES_MAX);

@@ -3,7 +3,7 @@
 //! ```text
 //! stream       opened by   carries
 //! Control      client      Hello first, then KeepAlive, Resolve, Status; small and urgent
-//! Requests     client      Open, Append, Lookup, End; answers in any order, matched by request id
+//! Requests     client      Open, Append, Lookup, Retire, List, End; answers in any order, matched by request id
 //! Subscription client      Subscribe once; the broker answers End if it agrees, then sends Delivery frames
 //!                          until one side ends it, all under the id of the Subscribe
 //! ```
@@ -162,8 +162,12 @@ pub enum Request {
     Append(Append),
     /// What is known of a producer's name.
     Lookup(Lookup),
-    /// What became of one number.
+    /// What became of one number; on request, give it up.
     Resolve(Resolve),
+    /// Close a producer's name for ever.
+    Retire(Retire),
+    /// Which producers there are.
+    List(List),
     /// Where the log ends: linearizable.
     End,
     /// This broker's own view of itself. Answered by every broker, never by a quorum.
@@ -206,7 +210,7 @@ pub struct Lookup {
 }
 
 /// See [`Request::Resolve`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolve {
     /// The producer.
     pub producer: ProducerId,
@@ -214,8 +218,27 @@ pub struct Resolve {
     pub epoch: Epoch,
     /// The number in question.
     pub sequence: Sequence,
-    /// Give the number up if it is still open (not supported in this version).
+    /// Give the number up if it is still open, and every open number before it: one entry, after which none of them can
+    /// ever be written. Reaches at most [`SEAL_REACH_MAX`](super::limits::SEAL_REACH_MAX) numbers.
     pub seal: bool,
+}
+
+/// See [`Request::Retire`]. Repeating it is harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retire {
+    /// The producer.
+    pub producer: ProducerId,
+    /// The epoch the caller believes is current.
+    pub epoch: Epoch,
+}
+
+/// See [`Request::List`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// Only names after this one, in the order of their bytes; none for all.
+    pub after: Option<String>,
+    /// Most producers wanted. The answer may hold fewer, and says whether there are more.
+    pub limit: u32,
 }
 
 /// See [`Request::Subscribe`].
@@ -236,6 +259,10 @@ pub enum Response {
     Found(Producer),
     /// To [`Request::Resolve`].
     Resolved(Resolved),
+    /// To [`Request::Retire`].
+    Retired(Retired),
+    /// To [`Request::List`].
+    Listed(Listed),
     /// To [`Request::End`].
     End(End),
     /// To [`Request::Status`].
@@ -259,8 +286,43 @@ pub struct Producer {
     pub next: Sequence,
     /// Newest batches remembered, oldest first.
     pub batches: Vec<Remembered>,
-    /// Intervals of numbers that were given up: first, and one past the last.
+    /// Newest intervals of numbers that were given up, oldest first: first, and one past the last.
     pub sealed: Vec<(Sequence, Sequence)>,
+    /// Whether the name was retired: nothing can ever be written under it again.
+    pub retired: bool,
+}
+
+/// The end of a producer's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// The sequence that would have come next.
+    pub next: Sequence,
+}
+
+/// A page of the table of producers, in the order of their names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// The producers.
+    pub producers: Vec<Summary>,
+    /// Whether there are more after the last of them.
+    pub more: bool,
+}
+
+/// A producer in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Its name.
+    pub name: String,
+    /// The number that stands for it.
+    pub id: ProducerId,
+    /// The current epoch.
+    pub epoch: Epoch,
+    /// The sequence that comes next.
+    pub next: Sequence,
+    /// Numbers that were given up. Count.
+    pub sealed: u64,
+    /// Whether the name was retired.
+    pub retired: bool,
 }
 
 /// A batch as the broker remembers it.
@@ -277,11 +339,11 @@ pub struct Remembered {
 }
 
 /// An append that is written, now or before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Appended {
     /// Offset of the first record.
     pub first: Offset,
-    /// Number of records; they lie side by side.
+    /// Number of records. They lie side by side, but for those in `rest`.
     pub count: u32,
     /// True if an earlier attempt had written it: `first` is where that one put it.
     pub duplicate: bool,
@@ -291,6 +353,17 @@ pub struct Appended {
     pub branch: Option<bool>,
     /// End offset of the log, once this was applied: the session's new high-water mark.
     pub end: Offset,
+    /// Where the last records lie, if an earlier attempt was cut otherwise and others wrote in between. Else empty.
+    pub rest: Vec<Span>,
+}
+
+/// Records that lie side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Offset of the first one.
+    pub offset: Offset,
+    /// How many there are.
+    pub count: u32,
 }
 
 /// What became of a number.

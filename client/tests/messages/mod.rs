@@ -5,9 +5,9 @@
 use bytes::Bytes;
 use sequor_client::protocol::{
     Acks, Append, Appended, BrokerId, ClientHello, ClusterId, Context, Counters, Delivery, End, Epoch,
-    Feature, Field, HighWater, Incarnation, Instance, Lineage, Lookup, Member, Offset, Open, Placed,
-    Producer, ProducerId, Refusal, Remembered, Request, Resolve, Resolved, Response, Revision, Role,
-    Sequence, ServerHello, Status, Subscribe, Token, TraceContext,
+    Feature, Field, HighWater, Incarnation, Instance, Lineage, List, Listed, Lookup, Member, Offset, Open,
+    Placed, Producer, ProducerId, Refusal, Remembered, Request, Resolve, Resolved, Response, Retire, Retired,
+    Revision, Role, Sequence, ServerHello, Span, Status, Subscribe, Summary, Token, TraceContext,
     batch::{BatchBuilder, Record},
 };
 
@@ -75,11 +75,15 @@ pub(crate) fn requests() -> Vec<(&'static str, Context, Request)> {
         Append { acks: Acks::Quorum, settled: Sequence(512), expect_end: Some(Offset(77)), batch: batch() };
     let resolve =
         Resolve { producer: ProducerId(0x0102), epoch: Epoch(3), sequence: Sequence(513), seal: true };
+    let retire = Retire { producer: ProducerId(0x0102), epoch: Epoch(3) };
+    let list = List { after: Some("migrations/db6".into()), limit: 100 };
     vec![
         ("open", plain.clone(), Request::Open(open)),
         ("append", full.clone(), Request::Append(append)),
         ("lookup", plain.clone(), Request::Lookup(Lookup { name: "migrations/db7".into() })),
         ("resolve", plain.clone(), Request::Resolve(resolve)),
+        ("retire", plain.clone(), Request::Retire(retire)),
+        ("list", plain.clone(), Request::List(list)),
         ("end", full, Request::End),
         ("status", plain.clone(), Request::Status),
         ("subscribe", plain.clone(), Request::Subscribe(Subscribe { from: Offset(70_000) })),
@@ -95,6 +99,7 @@ fn producer() -> Producer {
         next: Sequence(520),
         batches: vec![Remembered { first: Sequence(512), count: 8, offset: Offset(900), digest: [0xd1; 16] }],
         sealed: vec![(Sequence(100), Sequence(110))],
+        retired: false,
     }
 }
 
@@ -106,6 +111,18 @@ pub(crate) fn responses() -> Vec<(&'static str, Response)> {
         token: Some(Token(300)),
         branch: Some(false),
         end: Offset(908),
+        rest: vec![Span { offset: Offset(905), count: 3 }],
+    };
+    let listed = Listed {
+        producers: vec![Summary {
+            name: "migrations/db7".into(),
+            id: ProducerId(0x0102),
+            epoch: Epoch(3),
+            next: Sequence(520),
+            sealed: 10,
+            retired: true,
+        }],
+        more: true,
     };
     let end =
         End { first: Offset(10), end: Offset(908), revision: Revision(9), lineage: Lineage([0x11; 16]) };
@@ -146,6 +163,8 @@ pub(crate) fn responses() -> Vec<(&'static str, Response)> {
         ("resolved-committed", Response::Resolved(Resolved::Committed { offset: Some(Offset(901)) })),
         ("resolved-sealed", Response::Resolved(Resolved::Sealed)),
         ("resolved-open", Response::Resolved(Resolved::Open)),
+        ("retirement", Response::Retired(Retired { next: Sequence(520) })),
+        ("listed", Response::Listed(listed)),
         ("end-is", Response::End(end)),
         ("status-is", Response::Status(status)),
         ("delivery", Response::Delivery(delivery)),
@@ -169,7 +188,7 @@ pub(crate) fn refusals() -> Vec<(&'static str, Refusal)> {
         ("sequence-reused", Refusal::SequenceReused { first: Sequence(512), offset: Offset(900) }),
         ("already-committed", Refusal::AlreadyCommitted { next: Sequence(520) }),
         ("partly-committed", Refusal::PartlyCommitted { up_to: Sequence(515) }),
-        ("sealed", Refusal::Sealed { first: Sequence(100) }),
+        ("sealed", Refusal::Sealed { first: Sequence(100), end: Sequence(110) }),
         ("retired", Refusal::Retired),
         ("session-expired", Refusal::SessionExpired),
         ("unknown-producer", Refusal::UnknownProducer),
@@ -185,6 +204,7 @@ pub(crate) fn refusals() -> Vec<(&'static str, Refusal)> {
         ("unsupported", Refusal::Unsupported { what: Feature::Codec(1) }),
         ("other-lineage", Refusal::OtherLineage { expected, found }),
         ("behind", Refusal::Behind),
+        ("seals-full", Refusal::SealsFull { limit: 65_536 }),
         ("log-unreadable", Refusal::LogUnreadable { at: Offset(900) }),
     ]
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use sequor_client::protocol::{
     Append, Appended, BrokerId, ClusterId, Delivery, End, Epoch, Incarnation, Instance, Lineage, Member,
-    Offset, Placed, Producer, ProducerId, Refusal, Request, Response, Revision, Sequence, ServerHello,
-    VERSION, batch::Batch,
+    Offset, Placed, Producer, ProducerId, Refusal, Request, Resolve, Resolved, Response, Revision, Sequence,
+    ServerHello, VERSION, batch::Batch,
 };
 
 pub(crate) const CLUSTER: ClusterId = ClusterId([7; 16]);
@@ -19,6 +19,8 @@ pub(crate) struct Name {
     next: Sequence,
     /// Numbers below it are not remembered one by one.
     settled: Sequence,
+    /// First and one past the last of each interval.
+    pub(crate) sealed: Vec<(Sequence, Sequence)>,
 }
 
 /// The log and what is known of producers: changed by the leader alone, one request at a time.
@@ -36,7 +38,7 @@ impl Cluster {
 
     fn known(name: &Name) -> Producer {
         let Name { id, epoch, instance, next, .. } = name.clone();
-        Producer { id, epoch, instance, next, batches: Vec::new(), sealed: Vec::new() }
+        Producer { id, epoch, instance, next, batches: Vec::new(), sealed: Vec::new(), retired: false }
     }
 
     pub(crate) fn handle(&mut self, request: &Request) -> Response {
@@ -55,6 +57,7 @@ impl Cluster {
                     instance,
                     next,
                     settled: next,
+                    sealed: Vec::new(),
                 });
                 if name.epoch == open.expected_epoch {
                     name.epoch = name.epoch.plus(1);
@@ -65,6 +68,9 @@ impl Cluster {
                 Response::Opened(Self::known(name))
             }
             Request::Append(append) => self.append(append).unwrap_or_else(Response::Refused),
+            Request::Resolve(resolve) => {
+                self.resolve(resolve).map_or_else(Response::Refused, Response::Resolved)
+            }
             Request::End => Response::End(End {
                 first: Offset(0),
                 end: self.end(),
@@ -75,6 +81,35 @@ impl Cluster {
         }
     }
 
+    fn resolve(&mut self, resolve: &Resolve) -> Result<Resolved, Refusal> {
+        let at = self.end();
+        let name = self.names.values_mut().find(|name| name.id == resolve.producer);
+        let name = name.ok_or(Refusal::UnknownProducer)?;
+        let sequence = resolve.sequence;
+        if name.sealed.iter().any(|(first, end)| (first..end).contains(&&sequence)) {
+            return Ok(Resolved::Sealed);
+        }
+        if sequence < name.next {
+            let holds = |batch: &&(Offset, Batch)| {
+                batch.1.producer() == resolve.producer
+                    && (batch.1.first_sequence()..batch.1.end_sequence()).contains(&sequence)
+            };
+            let (offset, batch) = self.log.iter().find(holds).expect("it is written");
+            return Ok(Resolved::Committed {
+                offset: Some(offset.plus(sequence.0 - batch.first_sequence().0)),
+            });
+        }
+        if name.epoch != resolve.epoch {
+            return Err(Refusal::Fenced { by: name.epoch, at, next: name.next });
+        }
+        if !resolve.seal {
+            return Ok(Resolved::Open);
+        }
+        name.sealed.push((name.next, sequence.plus(1)));
+        name.next = sequence.plus(1);
+        Ok(Resolved::Sealed)
+    }
+
     /// In the order of checks that the real brokers have: the number first, then the epoch, then the gap.
     fn append(&mut self, append: &Append) -> Result<Response, Refusal> {
         let batch = Batch::parse(append.batch.clone())?;
@@ -82,6 +117,12 @@ impl Cluster {
         let end = self.end();
         let name = self.names.values_mut().find(|name| name.id == batch.producer());
         let name = name.ok_or(Refusal::UnknownProducer)?;
+        let dead = |(first, end): &&(Sequence, Sequence)| {
+            *first < batch.end_sequence() && *end > batch.first_sequence()
+        };
+        if let Some((first, end)) = name.sealed.iter().find(dead) {
+            return Err(Refusal::Sealed { first: *first, end: *end });
+        }
         if batch.first_sequence() < name.settled {
             return Err(Refusal::AlreadyCommitted { next: name.next });
         }
@@ -97,11 +138,11 @@ impl Cluster {
             }
             return Ok(appended(*offset, old.count(), true, end));
         }
-        if batch.first_sequence() < name.next {
-            return Err(Refusal::PartlyCommitted { up_to: name.next });
-        }
         if name.epoch != batch.epoch() {
             return Err(Refusal::Fenced { by: name.epoch, at: end, next: name.next });
+        }
+        if batch.first_sequence() < name.next {
+            return Err(Refusal::PartlyCommitted { up_to: name.next });
         }
         if name.next != batch.first_sequence() {
             return Err(Refusal::SequenceGap { expected: name.next, found: batch.first_sequence() });
@@ -127,7 +168,7 @@ impl Cluster {
 }
 
 fn appended(first: Offset, count: u32, duplicate: bool, end: Offset) -> Response {
-    Response::Appended(Appended { first, count, duplicate, token: None, branch: None, end })
+    Response::Appended(Appended { first, count, duplicate, token: None, branch: None, end, rest: Vec::new() })
 }
 
 /// What a broker of it answers to a hello.

@@ -11,7 +11,9 @@ use std::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sequor_client::{
-    core::{Config, Event, Failure, OpenFailure, ProducerKey, Session, SubscriptionKey, Time, Transmit},
+    core::{
+        Config, Event, Failure, Numbers, OpenFailure, ProducerKey, Session, SubscriptionKey, Time, Transmit,
+    },
     protocol::{
         BrokerId, Epoch, Member, Offset, Refusal, Request, RequestId, Response, Sequence,
         batch::{Batch, BatchBuilder},
@@ -32,6 +34,7 @@ fn members() -> Vec<Member> {
 pub(crate) enum Outcome {
     Acked { offset: Offset },
     Failed(Failure),
+    Known,
     Unknown,
 }
 
@@ -113,9 +116,17 @@ impl World {
         self.clients.len() - 1
     }
 
-    pub(crate) fn write(&mut self, client: usize, name: &str, batches: usize, patience: Duration) {
+    pub(crate) fn write(
+        &mut self,
+        client: usize,
+        name: &str,
+        numbers: Numbers,
+        batches: usize,
+        patience: Duration,
+    ) {
         let session = &mut self.clients[client].session;
-        let producer = session.open_producer(self.now, name, self.now.after(Duration::from_secs(60)));
+        let deadline = self.now.after(Duration::from_secs(60));
+        let producer = session.open_producer(self.now, name, None, numbers, deadline);
         let (sent, outcomes) = (BTreeMap::new(), BTreeMap::new());
         let name = name.to_owned();
         self.clients[client].writer =
@@ -319,7 +330,7 @@ impl World {
             return Response::Refused(Refusal::OutcomeUnknown);
         }
         let response = self.cluster.handle(request);
-        let written = matches!(response, Response::Appended(_) | Response::Opened(_));
+        let written = matches!(response, Response::Appended(_) | Response::Opened(_) | Response::Resolved(_));
         if written && self.chance(5) { Response::Refused(Refusal::OutcomeUnknown) } else { response }
     }
 
@@ -365,6 +376,7 @@ impl World {
             }
             Event::Acked { first, offset, .. } => client.outcome(first, Outcome::Acked { offset }),
             Event::Failed { first, why, .. } => client.outcome(first, Outcome::Failed(why)),
+            Event::Known { first, .. } => client.outcome(first, Outcome::Known),
             Event::Unknown { first, .. } => client.outcome(first, Outcome::Unknown),
             Event::OpenFailed { why: OpenFailure::Refused(Refusal::Fenced { .. }), .. } => {}
             Event::Connected { .. } => {}
@@ -408,15 +420,21 @@ impl World {
                         assert_eq!(ours[0].0, *offset, "where it was said to be");
                     }
                     Outcome::Failed(why) => assert_eq!(ours.len(), 0, "failed, yet written: {why:?}"),
+                    Outcome::Known => assert_eq!(ours.len(), 1, "known as written, and there once"),
                     Outcome::Unknown => assert!(ours.len() <= 1),
                 }
             }
         }
-        let mut next = BTreeMap::new();
-        for (_, batch) in &self.cluster.log {
-            let next = next.entry(batch.producer()).or_insert(Sequence(0));
-            assert_eq!(batch.first_sequence(), *next, "a producer's numbers are contiguous");
-            *next = batch.end_sequence();
+        for name in self.cluster.names.values() {
+            let own = self.cluster.log.iter().filter(|(_, batch)| batch.producer() == name.id);
+            let written = own.map(|(_, batch)| (batch.first_sequence(), batch.end_sequence()));
+            let mut used: Vec<_> = written.chain(name.sealed.iter().copied()).collect();
+            used.sort();
+            let mut next = Sequence(0);
+            for (first, end) in used {
+                assert_eq!(first, next, "a producer's numbers are contiguous: written, or given up");
+                next = end;
+            }
         }
     }
 }
