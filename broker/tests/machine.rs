@@ -9,9 +9,10 @@ use proptest::prelude::*;
 use sequor_broker::core::effect::{self, Effect, Effects, Envelope, LEVEL};
 use sequor_broker::core::genesis::{Genesis, Member, Settings};
 use sequor_broker::core::machine::{Machine, Operation, Verdict};
+use sequor_broker::core::producers::AppendVerdict;
 use sequor_client::protocol::batch::{Batch, BatchBuilder};
 use sequor_client::protocol::{
-    Appended, BrokerId, Epoch, Instance, Offset, ProducerId, Refusal, Response, Sequence,
+    Appended, BrokerId, Epoch, Instance, Offset, ProducerId, Refusal, Resolved, Response, Sequence, Span,
 };
 
 fn genesis(producers_max: u64) -> Genesis {
@@ -37,6 +38,14 @@ fn batch(producer: u64, epoch: u64, first: u64, values: &[&str]) -> Batch {
 
 fn append(producer: u64, epoch: u64, first: u64, values: &[&str]) -> Operation {
     Operation::Append { batch: batch(producer, epoch, first, values), settled: Sequence(0) }
+}
+
+fn seal(producer: u64, epoch: u64, through: u64) -> Operation {
+    Operation::Seal { producer: ProducerId(producer), epoch: Epoch(epoch), through: Sequence(through) }
+}
+
+fn retire(producer: u64, epoch: u64) -> Operation {
+    Operation::Retire { producer: ProducerId(producer), epoch: Epoch(epoch) }
 }
 
 /// Decides and, if there is something to write, writes it by way of its bytes, as a follower would.
@@ -148,6 +157,101 @@ fn what_is_settled_is_answered_without_its_offset() {
 }
 
 #[test]
+fn what_is_sealed_is_never_written_and_the_next_number_follows_it() {
+    let mut machine = machine();
+    run(&mut machine, &open("a", 1, 0));
+    run(&mut machine, &append(1, 1, 0, &["x", "y"]));
+    assert!(matches!(run(&mut machine, &seal(1, 1, 4)), Verdict::Write(_)));
+    let sealed = Refusal::Sealed { first: Sequence(2), end: Sequence(5) };
+    assert_eq!(refusal(run(&mut machine, &append(1, 1, 2, &["late"]))), sealed);
+    assert_eq!(refusal(run(&mut machine, &append(1, 1, 1, &["y", "late"]))), sealed, "half of it is sealed");
+    assert_eq!(refusal(run(&mut machine, &append(1, 1, 4, &["late", "z"]))), sealed);
+    assert_eq!(written_at(&run(&mut machine, &append(1, 1, 5, &["z"]))), Offset(2));
+    assert_eq!(run(&mut machine, &seal(1, 1, 4)), Verdict::Known(Response::Resolved(Resolved::Sealed)));
+    let written = Resolved::Committed { offset: Some(Offset(1)) };
+    assert_eq!(run(&mut machine, &seal(1, 1, 1)), Verdict::Known(Response::Resolved(written)));
+}
+
+#[test]
+fn seals_that_touch_are_one_interval_and_their_number_is_bounded() {
+    let mut machine = machine();
+    run(&mut machine, &open("a", 1, 0));
+    run(&mut machine, &seal(1, 1, 0));
+    run(&mut machine, &seal(1, 1, 6));
+    assert_eq!(machine.producers().show("a").unwrap().sealed, [(Sequence(0), Sequence(7))]);
+    let limit = sequor_client::protocol::limits::SEALS_MAX as u64;
+    for at in 0..limit - 1 {
+        run(&mut machine, &append(1, 1, 7 + 2 * at, &["x"]));
+        assert!(matches!(run(&mut machine, &seal(1, 1, 8 + 2 * at)), Verdict::Write(_)), "{at}");
+    }
+    let next = 7 + 2 * (limit - 1);
+    assert!(matches!(run(&mut machine, &seal(1, 1, next)), Verdict::Write(_)), "it touches the last one");
+    run(&mut machine, &append(1, 1, next + 1, &["x"]));
+    assert_eq!(refusal(run(&mut machine, &seal(1, 1, next + 2))), Refusal::SealsFull { limit });
+}
+
+#[test]
+fn a_seal_reaches_no_further_than_a_window() {
+    let mut machine = machine();
+    run(&mut machine, &open("a", 1, 0));
+    let reach = sequor_client::protocol::limits::SEAL_REACH_MAX;
+    let too_far = Refusal::SequenceGap { expected: Sequence(0), found: Sequence(reach) };
+    assert_eq!(refusal(run(&mut machine, &seal(1, 1, reach))), too_far);
+    assert!(matches!(run(&mut machine, &seal(1, 1, reach - 1)), Verdict::Write(_)));
+    assert!(matches!(refusal(run(&mut machine, &seal(1, 1, u64::MAX))), Refusal::SequenceGap { .. }));
+}
+
+#[test]
+fn a_retired_name_is_closed_for_ever_and_keeps_its_place() {
+    let mut machine = Machine::new(&genesis(1));
+    run(&mut machine, &open("a", 1, 0));
+    run(&mut machine, &append(1, 1, 0, &["x"]));
+    assert!(matches!(refusal(run(&mut machine, &retire(1, 2))), Refusal::Fenced { by: Epoch(1), .. }));
+    assert!(matches!(run(&mut machine, &retire(1, 1)), Verdict::Write(_)));
+    let again = run(&mut machine, &retire(1, 1));
+    assert!(
+        matches!(again, Verdict::Known(Response::Retired(ref end)) if end.next == Sequence(1)),
+        "{again:?}"
+    );
+    assert_eq!(refusal(run(&mut machine, &append(1, 1, 0, &["x"]))), Refusal::Retired, "even a repetition");
+    assert_eq!(refusal(run(&mut machine, &append(1, 1, 1, &["y"]))), Refusal::Retired);
+    assert_eq!(refusal(run(&mut machine, &open("a", 1, 0))), Refusal::Retired);
+    assert_eq!(refusal(run(&mut machine, &seal(1, 1, 9))), Refusal::Retired);
+    assert_eq!(refusal(run(&mut machine, &open("b", 1, 0))), Refusal::TableFull { limit_names: 1 });
+}
+
+#[test]
+fn a_batch_cut_otherwise_is_neither_written_nor_refused_before_it_is_compared() {
+    let mut machine = machine();
+    run(&mut machine, &open("a", 1, 0));
+    run(&mut machine, &open("b", 1, 0));
+    run(&mut machine, &append(1, 1, 0, &["x", "y"]));
+    run(&mut machine, &append(2, 1, 0, &["in between"]));
+    run(&mut machine, &append(1, 1, 2, &["z"]));
+    let again = batch(1, 1, 1, &["y", "z"]);
+    let verdict = run(&mut machine, &append(1, 1, 1, &["y", "z"]));
+    assert_eq!(verdict, Verdict::Recut(again.clone()));
+    let places = [1, 3].map(|offset| Span { offset: Offset(offset), count: 1 }).to_vec();
+    assert_eq!(machine.producers().judge_append(&again, 2), Ok(AppendVerdict::Recut { places }));
+}
+
+#[test]
+fn the_table_is_listed_page_by_page_in_the_order_of_names() {
+    let mut machine = machine();
+    for name in ["c", "a", "b", "d"] {
+        run(&mut machine, &open(name, 1, 0));
+    }
+    let names = |after: Option<&str>, limit| {
+        let page = machine.producers().list(after, limit);
+        (page.producers.into_iter().map(|known| known.name).collect::<Vec<_>>().concat(), page.more)
+    };
+    assert_eq!(names(None, 2), ("ab".into(), true));
+    assert_eq!(names(Some("b"), 2), ("cd".into(), false));
+    assert_eq!(names(Some("bb"), 9), ("cd".into(), false));
+    assert_eq!(names(Some("d"), 9), (String::new(), false));
+}
+
+#[test]
 fn a_full_table_refuses_new_names_and_evicts_nobody() {
     let mut machine = Machine::new(&genesis(2));
     run(&mut machine, &open("a", 1, 0));
@@ -182,6 +286,8 @@ fn a_stamp_that_this_state_does_not_give_is_a_mismatch() {
 enum Step {
     Open { name: u8, instance: u8, expected: u64 },
     Append { name: u8, epoch: u64, first: u64, contents: Vec<u8> },
+    Seal { name: u8, epoch: u64, through: u64 },
+    Retire { name: u8, epoch: u64 },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -192,7 +298,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     });
     let appends = (0..3u8, 0..5u64, 0..12u64, prop::collection::vec(0..2u8, 1..4))
         .prop_map(|(name, epoch, first, contents)| Step::Append { name, epoch, first, contents });
-    prop::collection::vec(prop_oneof![1 => opens, 4 => appends], 1..120)
+    let seals =
+        (0..3u8, 0..5u64, 0..14u64).prop_map(|(name, epoch, through)| Step::Seal { name, epoch, through });
+    let retirements = (0..3u8, 0..5u64).prop_map(|(name, epoch)| Step::Retire { name, epoch });
+    prop::collection::vec(prop_oneof![20 => opens, 80 => appends, 20 => seals, 1 => retirements], 1..120)
 }
 
 /// The rules again, written as slowly and plainly as possible: it keeps everything.
@@ -206,22 +315,44 @@ struct Named {
     name: u8,
     epoch: u64,
     instance: u8,
+    /// First number and content of every batch.
     batches: Vec<(u64, Vec<u8>)>,
-    next: u64,
+    /// What became of each number: the offset at which it is written, or nothing if it was sealed.
+    fates: Vec<Option<u64>>,
+    retired: bool,
+}
+
+/// What the model expects of a step.
+#[derive(Debug, PartialEq)]
+enum Expected {
+    Write,
+    /// The same as before, at this offset.
+    Known(u64),
+    /// Written in another cut.
+    Recut,
+    /// It is known already that this number is written (at an offset), or sealed.
+    Fate(Option<u64>),
+    Refuse,
 }
 
 impl Model {
+    fn named(&mut self, name: u8) -> Option<&mut Named> {
+        self.producers.iter_mut().find(|known| known.name == name)
+    }
+
+    fn id(&self, name: u8) -> u64 {
+        self.producers.iter().position(|known| known.name == name).map_or(99, |at| at as u64 + 1)
+    }
+
     fn open(&mut self, name: u8, instance: u8, expected: u64) -> bool {
-        let Some(known) = self.producers.iter_mut().find(|known| known.name == name) else {
+        let Some(known) = self.named(name) else {
             if expected == 0 {
-                self.producers.push(Named { name, epoch: 1, instance, batches: Vec::new(), next: 0 });
+                let (batches, fates) = (Vec::new(), Vec::new());
+                self.producers.push(Named { name, epoch: 1, instance, batches, fates, retired: false });
             }
             return expected == 0;
         };
-        if known.instance == instance {
-            return false;
-        }
-        let granted = known.epoch == expected;
+        let granted = !known.retired && known.instance != instance && known.epoch == expected;
         if granted {
             known.epoch += 1;
             known.instance = instance;
@@ -229,25 +360,60 @@ impl Model {
         granted
     }
 
-    /// True if it writes.
-    fn append(&mut self, name: u8, epoch: u64, first: u64, contents: &[u8]) -> bool {
-        let Some(known) = self.producers.iter_mut().find(|known| known.name == name) else { return false };
-        if first != known.next || epoch != known.epoch {
-            return false;
+    fn append(&mut self, name: u8, epoch: u64, first: u64, contents: &[u8]) -> Expected {
+        let end = self.log.len() as u64;
+        let Some(known) = self.named(name).filter(|known| !known.retired) else { return Expected::Refuse };
+        let next = known.fates.len() as u64;
+        let numbers = first..first + contents.len() as u64;
+        let fates: Vec<_> = numbers.clone().filter_map(|n| known.fates.get(n as usize).copied()).collect();
+        if fates.contains(&None) {
+            return Expected::Refuse;
+        }
+        if fates.len() == contents.len() {
+            return match known.batches.iter().find(|(f, c)| *f == first && c.len() == contents.len()) {
+                Some((_, same)) if same == contents => Expected::Known(fates[0].expect("none is sealed")),
+                Some(_) => Expected::Refuse,
+                None => Expected::Recut,
+            };
+        }
+        if first != next || epoch != known.epoch {
+            return Expected::Refuse;
         }
         known.batches.push((first, contents.to_vec()));
-        known.next += contents.len() as u64;
+        known.fates.extend((end..).take(contents.len()).map(Some));
         self.log.extend(contents.iter().zip(first..).map(|(content, sequence)| (name, sequence, *content)));
-        true
+        Expected::Write
     }
 
-    fn id(&self, name: u8) -> u64 {
-        self.producers.iter().position(|known| known.name == name).map_or(99, |at| at as u64 + 1)
+    fn seal(&mut self, name: u8, epoch: u64, through: u64) -> Expected {
+        let Some(known) = self.named(name).filter(|known| !known.retired) else { return Expected::Refuse };
+        if let Some(fate) = known.fates.get(through as usize) {
+            return Expected::Fate(*fate);
+        }
+        if epoch != known.epoch {
+            return Expected::Refuse;
+        }
+        known.fates.resize(through as usize + 1, None);
+        Expected::Write
     }
 
-    fn is_repetition(&self, name: u8, first: u64, contents: &[u8]) -> bool {
-        let known = self.producers.iter().find(|known| known.name == name);
-        known.is_some_and(|known| known.batches.iter().any(|(f, c)| *f == first && c == contents))
+    fn retire(&mut self, name: u8, epoch: u64) -> bool {
+        let known = self.named(name).filter(|known| known.epoch == epoch && !known.retired);
+        known.map(|known| known.retired = true).is_some()
+    }
+}
+
+fn outcome(verdict: &Verdict) -> Expected {
+    match verdict {
+        Verdict::Write(_) => Expected::Write,
+        Verdict::Known(Response::Appended(appended)) => Expected::Known(appended.first.0),
+        Verdict::Known(Response::Resolved(Resolved::Sealed)) => Expected::Fate(None),
+        Verdict::Known(Response::Resolved(Resolved::Committed { offset })) => {
+            Expected::Fate(Some(offset.expect("nothing is forgotten here").0))
+        }
+        Verdict::Recut(_) => Expected::Recut,
+        Verdict::Refuse(_) => Expected::Refuse,
+        Verdict::Known(other) => panic!("no step is answered so: {other:?}"),
     }
 }
 
@@ -265,24 +431,32 @@ proptest! {
                 Step::Append { name, epoch, first, contents } => {
                     let values: Vec<String> = contents.iter().map(u8::to_string).collect();
                     let values: Vec<&str> = values.iter().map(String::as_str).collect();
-                    let operation = append(model.id(name), epoch, first, &values);
-                    let repetition = model.is_repetition(name, first, &contents);
                     let end = model.log.len() as u64;
-                    let verdict = run(&mut machine, &operation);
-                    if model.append(name, epoch, first, &contents) {
+                    let verdict = run(&mut machine, &append(model.id(name), epoch, first, &values));
+                    prop_assert_eq!(outcome(&verdict), model.append(name, epoch, first, &contents), "{:?}", verdict);
+                    if let Verdict::Write(_) = verdict {
                         prop_assert_eq!(written_at(&verdict), Offset(end));
-                    } else if repetition {
-                        let Verdict::Known(Response::Appended(appended)) = verdict else {
-                            return Err(TestCaseError::fail(format!("not recognised: {verdict:?}")));
-                        };
-                        let at = usize::try_from(appended.first.0).unwrap();
-                        prop_assert_eq!(model.log[at], (name, first, contents[0]));
-                    } else {
-                        prop_assert!(matches!(verdict, Verdict::Refuse(_)), "{:?}", verdict);
                     }
+                }
+                Step::Seal { name, epoch, through } => {
+                    let verdict = run(&mut machine, &seal(model.id(name), epoch, through));
+                    prop_assert_eq!(outcome(&verdict), model.seal(name, epoch, through), "{:?}", verdict);
+                }
+                Step::Retire { name, epoch } => {
+                    let verdict = run(&mut machine, &retire(model.id(name), epoch));
+                    let wrote = matches!(verdict, Verdict::Write(_));
+                    prop_assert_eq!(wrote, model.retire(name, epoch), "{:?}", verdict);
                 }
             }
             prop_assert_eq!(machine.end(), Offset(model.log.len() as u64));
+        }
+        for known in &model.producers {
+            let shown = machine.producers().show(&format!("p{}", known.name)).unwrap();
+            prop_assert_eq!((shown.next, shown.retired), (Sequence(known.fates.len() as u64), known.retired));
+            let in_intervals = |at: u64| shown.sealed.iter().any(|(first, end)| (first.0..end.0).contains(&at));
+            for (at, fate) in (0..).zip(&known.fates).filter(|_| !known.retired) {
+                prop_assert_eq!(in_intervals(at), fate.is_none(), "number {} of {:?}", at, shown.sealed);
+            }
         }
     }
 
@@ -300,6 +474,8 @@ proptest! {
         let effects = [
             Effect::Open(effect::Opening { id, epoch, instance, name: Arc::from(name) }),
             Effect::Append(effect::Written { base: Offset(5), settled: Sequence(2), batch }),
+            Effect::Seal(effect::Sealing { id, epoch, first: Sequence(7), end: Sequence(9) }),
+            Effect::Retire(effect::Retiring { id, epoch }),
         ];
         let envelope = Envelope { level, log_time_ms: time, wall_ms: wall };
         let data = effect::encode(envelope, &effects);

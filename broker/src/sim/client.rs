@@ -2,7 +2,9 @@
 //!
 //! Each client opens a producer's name, appends batches whose content is a function of name and sequence, and follows
 //! the log from an offset on. When its producer ends, whatever the reason, it opens the name again and goes on where
-//! the brokers say the name stands. That is all a real program would do, and it must be enough.
+//! the brokers say the name stands; or from a number before, so that what is written is sent once more, in other batches.
+//! Sometimes its numbers are its own, to be given up when they fail, and sometimes not. A name that was retired is
+//! followed by another one. That is all a real program would do, and it must be enough.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,12 +12,13 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sequor_client::core::{
-    AppendRefused, Config, Event as News, Failure, ProducerKey, Session, SubscriptionKey, Time as ClientTime,
-    Transmit,
+    AppendRefused, Call, Config, Event as News, Failure, Numbers, OpenFailure, ProducerKey, Session,
+    SubscriptionKey, Time as ClientTime, Transmit,
 };
 use sequor_client::protocol::batch::BatchBuilder;
 use sequor_client::protocol::{
-    BrokerId, Epoch, Member, Offset, ProducerId, Refusal, RequestId, Response, Sequence, ServerHello,
+    BrokerId, Epoch, Member, Offset, ProducerId, Refusal, RequestId, Response, Retire, Sequence, ServerHello,
+    Span,
 };
 
 use super::chance::{chance, within};
@@ -31,8 +34,11 @@ const NAMES: usize = 3;
 const THINK_US: (u64, u64) = (0, 25_000);
 /// Pause before a writer opens its name again.
 const REOPEN_US: (u64, u64) = (1_000, 300_000);
-/// How long a writer waits for the outcome of a batch.
+/// How long a writer waits for the outcome of a batch: it is patient, or it is not.
 const DEADLINE_US: (u64, u64) = (500_000, 20_000_000);
+const SHORT_DEADLINE_US: (u64, u64) = (20_000, 800_000);
+/// Numbers that are sent once more after the name was opened, at most.
+const RESENT_MAX: u64 = 40;
 const BATCH_RECORDS: (u64, u64) = (1, 12);
 const IN_FLIGHT_BATCHES: usize = 6;
 
@@ -46,6 +52,11 @@ pub(super) struct Client {
     generation: u64,
     connections: BTreeMap<BrokerId, u64>,
     writer: Writer,
+    /// What it knows to be written of its name ends here.
+    certain: Sequence,
+    impatient: bool,
+    /// Names that are being closed.
+    retiring: BTreeMap<Call, String>,
     subscription: SubscriptionKey,
     /// Unique in the world: the judge follows each subscription by itself.
     reader: u64,
@@ -62,16 +73,17 @@ pub(super) struct Client {
 #[derive(Clone, Copy, Debug)]
 enum Writer {
     /// Opens its name at this moment.
-    Closed {
-        until: Time,
-    },
-    Opening,
+    Closed { until: Time },
+    /// Its name is being opened, to write from this number on, if not the next one.
+    Opening { from: Option<Sequence> },
     /// Open; the next batch at this moment.
     Open {
         key: ProducerKey,
+        id: ProducerId,
         epoch: Epoch,
         next: Sequence,
-        in_flight: usize,
+        /// Records without an outcome.
+        in_flight: u64,
         until: Time,
     },
     /// Fenced by its heir, for good.
@@ -103,6 +115,9 @@ impl Client {
             generation: 0,
             connections: BTreeMap::new(),
             writer: Writer::Closed { until: Time(0) },
+            certain: Sequence(0),
+            impatient: chance(&mut random, 300),
+            retiring: BTreeMap::new(),
             subscription,
             reader: reader << 32,
             names: BTreeMap::new(),
@@ -155,7 +170,7 @@ impl Client {
         let written = match self.writer {
             Writer::Open { in_flight, .. } => in_flight == 0 && self.acknowledged_since_calm,
             Writer::Retired => true,
-            Writer::Closed { .. } | Writer::Opening => false,
+            Writer::Closed { .. } | Writer::Opening { .. } => false,
         };
         written && self.session.position(self.subscription) == Some(end)
     }
@@ -170,19 +185,27 @@ impl Client {
     fn write(&mut self, now: Time) -> Time {
         match self.writer {
             Writer::Closed { until } if until <= now => {
-                let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
-                self.session.open_producer(client_time(now), &self.name, deadline);
-                self.writer = Writer::Opening;
+                self.open(now);
                 NEVER
             }
             Writer::Open { until, .. } if until <= now => self.append(now),
             Writer::Closed { until } | Writer::Open { until, .. } => until,
-            Writer::Opening | Writer::Retired => NEVER,
+            Writer::Opening { .. } | Writer::Retired => NEVER,
         }
     }
 
+    fn open(&mut self, now: Time) {
+        let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
+        let numbers = if chance(&mut self.random, 500) { Numbers::Own } else { Numbers::Meaningful };
+        let certain = self.certain.0;
+        let again = (certain.saturating_sub(RESENT_MAX), certain);
+        let from = chance(&mut self.random, 400).then(|| Sequence(within(&mut self.random, again)));
+        self.session.open_producer(client_time(now), &self.name, from, numbers, deadline);
+        self.writer = Writer::Opening { from };
+    }
+
     fn append(&mut self, now: Time) -> Time {
-        let Writer::Open { key, epoch, next, in_flight, .. } = self.writer else { return NEVER };
+        let Writer::Open { key, id, epoch, next, in_flight, .. } = self.writer else { return NEVER };
         if self.stopping && (self.acknowledged_since_calm || in_flight > 0) {
             return NEVER;
         }
@@ -192,13 +215,14 @@ impl Client {
             builder.push_value(None, &value, 0).expect("a dozen small records fit a batch");
         }
         let count = builder.count() as u64;
-        let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
+        let patience = if self.impatient && !self.stopping { SHORT_DEADLINE_US } else { DEADLINE_US };
+        let deadline = client_time(now + within(&mut self.random, patience));
         let until = now + within(&mut self.random, THINK_US);
         match self.session.append(client_time(now), key, builder, deadline) {
             Ok(first) => {
                 assert_eq!(first, next, "the library numbers batches without gap");
-                self.writer =
-                    Writer::Open { key, epoch, next: next.plus(count), in_flight: in_flight + 1, until };
+                let (next, in_flight) = (next.plus(count), in_flight + count);
+                self.writer = Writer::Open { key, id, epoch, next, in_flight, until };
                 until
             }
             // There will be an event when there is room, or when the producer is over.
@@ -218,11 +242,29 @@ impl Client {
         self.writer = Writer::Closed { until: now + within(&mut self.random, REOPEN_US) };
     }
 
+    /// What follows from a batch, or an opening, that failed. As long as its producer is open, it goes on with it.
     fn fail(&mut self, now: Time, refusal: Option<&Refusal>) {
-        if self.has_heir && matches!(refusal, Some(Refusal::Fenced { .. })) {
-            self.writer = Writer::Retired;
-        } else {
-            self.reopen(now);
+        match refusal {
+            Some(Refusal::Fenced { .. }) if self.has_heir => self.writer = Writer::Retired,
+            Some(Refusal::Fenced { .. }) => self.reopen(now),
+            Some(Refusal::Retired) => self.rename(now),
+            _ => {}
+        }
+    }
+
+    /// Its name is closed for ever: it goes on under another one.
+    fn rename(&mut self, now: Time) {
+        self.name.push('+');
+        self.certain = Sequence(0);
+        self.reopen(now);
+    }
+
+    /// Closes its name, if it has it open.
+    fn retire(&mut self, now: Time) {
+        if let Writer::Open { id, epoch, .. } = self.writer {
+            let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
+            let call = self.session.retire(client_time(now), Retire { producer: id, epoch }, deadline);
+            self.retiring.insert(call, self.name.clone());
         }
     }
 
@@ -230,23 +272,43 @@ impl Client {
     fn take(&mut self, now: Time, news: News, judge: &mut Judge) -> Result<(), Violation> {
         match news {
             News::Opened { producer, state } => {
-                let (epoch, next) = (state.epoch, state.next);
-                self.writer = Writer::Open { key: producer, epoch, next, in_flight: 0, until: now };
+                let (key, id, epoch) = (producer, state.id, state.epoch);
+                let from = if let Writer::Opening { from } = self.writer { from } else { None };
+                let next = from.unwrap_or(state.next);
+                self.writer = Writer::Open { key, id, epoch, next, in_flight: 0, until: now };
             }
-            News::OpenFailed { .. } => self.reopen(now),
-            News::Acked { first, count, offset, .. } => {
-                judge.promised(&self.name, first, count, offset);
-                self.acknowledged_since_calm |= self.stopping;
-                self.ended(now);
-            }
-            News::Failed { first, why, .. } => {
-                let refusal = if let Failure::Refused(refusal) = &why { Some(refusal) } else { None };
-                if let Writer::Open { epoch, .. } = self.writer {
-                    judge.disclaimed(&self.name, epoch, first);
+            News::OpenFailed { why, .. } => {
+                self.reopen(now);
+                if let OpenFailure::Refused(refusal) = &why {
+                    self.fail(now, Some(refusal).filter(|refusal| **refusal == Refusal::Retired));
                 }
-                self.fail(now, refusal);
             }
-            News::Unknown { last, .. } => self.fail(now, last.as_ref()),
+            News::Acked { first, count, offset, rest, .. } => {
+                self.acknowledged(first, count, offset, &rest, judge);
+                self.ended(now, count);
+            }
+            News::Known { first, count, .. } => {
+                judge.known(&self.name, first, count);
+                self.ended(now, count);
+            }
+            News::Failed { first, count, why, .. } => {
+                if let Writer::Open { epoch, .. } = self.writer {
+                    judge.disclaimed(&self.name, epoch, first, count);
+                }
+                self.ended(now, count);
+                self.fail(now, if let Failure::Refused(refusal) = &why { Some(refusal) } else { None });
+            }
+            News::Unknown { count, last, .. } => {
+                self.ended(now, count);
+                self.fail(now, last.as_ref());
+            }
+            News::Retired { call, retired } => {
+                let name = self.retiring.remove(&call).unwrap_or_default();
+                judge.retired(&name, retired.next);
+                if name == self.name {
+                    self.rename(now);
+                }
+            }
             News::Records { batches, names, .. } => {
                 self.names.extend(names);
                 for placed in batches {
@@ -260,14 +322,33 @@ impl Client {
                 return Err(Violation(format!("{} rejects a broker's hello: {why}", self.name)));
             }
             News::Connected { .. } | News::Found { .. } | News::EndIs { .. } | News::StatusIs { .. } => {}
-            News::CallFailed { .. } => {}
+            News::Listed { .. } | News::Resolved { .. } => {}
+            News::CallUnknown { .. } | News::CallFailed { .. } => {}
         }
         Ok(())
     }
 
-    fn ended(&mut self, now: Time) {
+    fn acknowledged(
+        &mut self,
+        first: Sequence,
+        count: u32,
+        offset: Offset,
+        rest: &[Span],
+        judge: &mut Judge,
+    ) {
+        let scattered: u32 = rest.iter().map(|span| span.count).sum();
+        let mut at = first;
+        for span in [Span { offset, count: count - scattered }].iter().chain(rest) {
+            judge.promised(&self.name, at, span.count, span.offset);
+            at = at.plus(span.count.into());
+        }
+        self.certain = self.certain.max(at);
+        self.acknowledged_since_calm |= self.stopping;
+    }
+
+    fn ended(&mut self, now: Time, count: u32) {
         if let Writer::Open { in_flight, until, .. } = &mut self.writer {
-            *in_flight = in_flight.saturating_sub(1);
+            *in_flight = in_flight.saturating_sub(count.into());
             *until = (*until).min(now + THINK_US.1);
         }
     }
@@ -423,6 +504,15 @@ impl World {
         let now = self.now;
         self.clients[number].replace(now, &mut self.judge);
         self.at(now, Event::Wake { client: number });
+    }
+
+    /// The client closes its name.
+    pub(super) fn retire_producer(&mut self, number: usize) {
+        let now = self.now;
+        if !self.clients[number].is_frozen(now) {
+            self.clients[number].retire(now);
+            self.at(now, Event::Wake { client: number });
+        }
     }
 
     /// The client freezes, and an heir takes its name.

@@ -34,6 +34,8 @@ pub(super) enum Fault {
     Replace { client: usize },
     /// A client freezes; meanwhile a successor takes its name. Then it wakes up and goes on as if nothing had happened.
     Zombie { client: usize, for_us: u64 },
+    /// A client closes its name for ever, and goes on under another one.
+    Retire { client: usize },
 }
 
 /// Which kinds of faults a run may have.
@@ -72,7 +74,7 @@ pub(super) fn schedule(
     schedule
 }
 
-const KINDS: usize = 10;
+const KINDS: usize = 11;
 
 fn enabled_kinds(random: &mut ChaCha8Rng) -> Vec<usize> {
     (0..KINDS).filter(|_| chance(random, 500)).collect()
@@ -96,6 +98,7 @@ fn draw(random: &mut ChaCha8Rng, kind: usize, brokers: u64, clients: usize) -> F
         6 => Fault::Change(Weather::draw(random)),
         7 => Fault::Reset { client },
         8 => Fault::Replace { client },
-        _ => Fault::Zombie { client, for_us: down_us * 2 },
+        9 => Fault::Zombie { client, for_us: down_us * 2 },
+        _ => Fault::Retire { client },
     }
 }

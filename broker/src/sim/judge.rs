@@ -10,22 +10,25 @@
 //! it reads the log of every broker and demands:
 //!
 //! * every acknowledged batch is there, at the offset that was said, with the content that was sent;
+//! * every batch that was called known is there, wherever that is;
 //! * no batch is there of which a client was told that it never will be;
-//! * every (producer, sequence) is there at most once, and in the order of sequences, without gap;
+//! * every (producer, sequence) is there at most once, and in the order of sequences, without gap but for what was
+//!   sealed; and nothing follows the retirement of its producer;
 //! * what readers were delivered is the log, from where they began, in order, without gap or repeat;
 //! * all brokers have the same log and the same state.
 //!
 //! What a record must contain is a function of its producer's name and its sequence, so the judge needs no copy of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bytes::Bytes;
+use sequor_client::protocol::batch::Batch;
 use sequor_client::protocol::{Epoch, Offset, ProducerId, Sequence};
 use sequor_wal::{Index, Position, Term};
 
 use crate::core::Core;
-use crate::core::effect::{Effect, Effects};
+use crate::core::effect::{Effect, Effects, Retiring, Sealing, Written};
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +70,10 @@ pub(super) struct Judge {
     leaders: BTreeMap<Term, u64>,
     history: Vec<Position>,
     promises: Vec<Promise>,
-    disclaimed: Vec<Record>,
+    known: Vec<(String, Sequence)>,
+    disclaimed: BTreeSet<Record>,
+    /// Names that were retired, and where their streams end.
+    retired: Vec<(String, Sequence)>,
     reads: BTreeMap<u64, (Offset, Vec<Read>)>,
     seen_applied: BTreeMap<u64, Index>,
 }
@@ -103,9 +109,20 @@ impl Judge {
         self.promises.push(Promise { producer: producer.to_owned(), first, count, offset });
     }
 
+    /// A client was told that a batch was written before, longer ago than anybody remembers.
+    pub(super) fn known(&mut self, producer: &str, first: Sequence, count: u32) {
+        self.known.extend((0..count.into()).map(|at| (producer.to_owned(), first.plus(at))));
+    }
+
     /// A client that held `epoch` was told that its batch is not written and never will be.
-    pub(super) fn disclaimed(&mut self, producer: &str, epoch: Epoch, first: Sequence) {
-        self.disclaimed.push(Record { producer: producer.to_owned(), epoch, sequence: first });
+    pub(super) fn disclaimed(&mut self, producer: &str, epoch: Epoch, first: Sequence, count: u32) {
+        let record = |at| Record { producer: producer.to_owned(), epoch, sequence: first.plus(at) };
+        self.disclaimed.extend((0..count.into()).map(record));
+    }
+
+    /// A client was told that a name is closed for ever, and where its stream ends.
+    pub(super) fn retired(&mut self, producer: &str, next: Sequence) {
+        self.retired.push((producer.to_owned(), next));
     }
 
     /// A reader begins at an offset.
@@ -152,7 +169,7 @@ impl Judge {
 
     /// The last judgement, over brokers that have come to rest.
     pub(super) fn conclude(&self, cores: &[&Core]) -> Result<(), Violation> {
-        let mut logs = cores.iter().map(|core| read_log(core));
+        let mut logs = cores.iter().map(|core| Reading::of(core));
         let Some(first) = logs.next().transpose()? else { return violated("no broker is left".into()) };
         for (at, log) in logs.enumerate() {
             if log? != first {
@@ -167,10 +184,31 @@ impl Judge {
         if prints.iter().any(|print| *print != prints[0]) {
             return violated(format!("the states of the brokers differ: {prints:?}"));
         }
-        check_streams(&first)?;
-        self.check_promises(&first)?;
-        self.check_disclaimed(&first)?;
-        self.check_reads(&first)
+        self.check_retired(&first)?;
+        self.check_promises(&first.records)?;
+        self.check_known(&first.records)?;
+        self.check_disclaimed(&first.records)?;
+        self.check_reads(&first.records)
+    }
+
+    fn check_retired(&self, log: &Reading) -> Result<(), Violation> {
+        let wrong = self.retired.iter().find(|(name, next)| {
+            !log.streams.get(name).is_some_and(|stream| stream.retired && stream.next == *next)
+        });
+        wrong.map_or(Ok(()), |(name, next)| {
+            violated(format!("{name} was to end at {next}, and the log has {:?}", log.streams.get(name)))
+        })
+    }
+
+    fn check_known(&self, log: &[Record]) -> Result<(), Violation> {
+        let there: BTreeSet<(&str, Sequence)> =
+            log.iter().map(|record| (record.producer.as_str(), record.sequence)).collect();
+        match self.known.iter().find(|(name, sequence)| !there.contains(&(name.as_str(), *sequence))) {
+            Some((name, sequence)) => {
+                violated(format!("{name}/{sequence} was called written, and is not there"))
+            }
+            None => Ok(()),
+        }
     }
 
     fn check_disclaimed(&self, log: &[Record]) -> Result<(), Violation> {
@@ -245,7 +283,7 @@ fn check_history(
 }
 
 /// A record as the judge finds it in a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Record {
     producer: String,
     /// The epoch under which it was written.
@@ -253,89 +291,137 @@ struct Record {
     sequence: Sequence,
 }
 
-/// All records of a broker's log up to what it applied; their content is checked on the way.
-fn read_log(core: &Core) -> Result<Vec<Record>, Violation> {
-    let mut names: BTreeMap<ProducerId, String> = BTreeMap::new();
-    let mut records = Vec::new();
-    for index in 1..=core.applied_index() {
-        let unreadable =
-            |cause: &dyn fmt::Display| Violation(format!("entry {index} cannot be read: {cause}"));
-        let entry = core.log().entry(index).map_err(|error| unreadable(&error))?;
-        if entry.data.is_empty() {
-            continue;
-        }
-        for effect in Effects::open(entry.data).map_err(|error| unreadable(&error))? {
-            match effect.map_err(|error| unreadable(&error))? {
-                Effect::Open(opening) => {
-                    names.insert(opening.id, opening.name.to_string());
-                }
-                Effect::Append(written) => {
-                    if written.base.0 != records.len() as u64 {
-                        return violated(format!(
-                            "offset {} follows {} records",
-                            written.base,
-                            records.len()
-                        ));
-                    }
-                    let Some(name) = names.get(&written.batch.producer()) else {
-                        return violated(format!("entry {index} is of a producer that was never opened"));
-                    };
-                    read_batch(name, &written.batch, &mut records)?;
-                }
+/// How far a producer's numbers are used up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Stream {
+    next: Sequence,
+    retired: bool,
+}
+
+/// A broker's log up to what it applied, as the judge reads it. That each producer's numbers are used up in their order,
+/// none of them twice and none left out, is checked on the way, and so is the content of each record.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Reading {
+    records: Vec<Record>,
+    names: BTreeMap<ProducerId, String>,
+    streams: BTreeMap<String, Stream>,
+}
+
+impl Reading {
+    fn of(core: &Core) -> Result<Self, Violation> {
+        let mut reading = Self::default();
+        for index in 1..=core.applied_index() {
+            let unreadable =
+                |cause: &dyn fmt::Display| Violation(format!("entry {index} cannot be read: {cause}"));
+            let entry = core.log().entry(index).map_err(|error| unreadable(&error))?;
+            if entry.data.is_empty() {
+                continue;
+            }
+            for effect in Effects::open(entry.data).map_err(|error| unreadable(&error))? {
+                reading.take(&effect.map_err(|error| unreadable(&error))?)?;
             }
         }
+        Ok(reading)
     }
-    Ok(records)
-}
 
-fn read_batch(
-    name: &str,
-    batch: &sequor_client::protocol::batch::Batch,
-    records: &mut Vec<Record>,
-) -> Result<(), Violation> {
-    let mut sequence = batch.first_sequence();
-    for record in batch.records() {
-        let record =
-            record.map_err(|error| Violation(format!("{name}/{sequence} cannot be read: {error}")))?;
-        if record.value.as_deref() != Some(&content(name, sequence)[..]) {
-            return violated(format!("{name}/{sequence} holds something else than was sent"));
+    fn take(&mut self, effect: &Effect) -> Result<(), Violation> {
+        match effect {
+            Effect::Open(opening) => {
+                let name = self.names.entry(opening.id).or_insert_with(|| opening.name.to_string()).clone();
+                self.streams.entry(name).or_default();
+            }
+            Effect::Append(Written { base, batch, .. }) => {
+                if base.0 != self.records.len() as u64 {
+                    return violated(format!("offset {base} follows {} records", self.records.len()));
+                }
+                let name = self.use_up(batch.producer(), batch.first_sequence(), batch.end_sequence())?;
+                self.read(&name, batch)?;
+            }
+            Effect::Seal(Sealing { id, first, end, .. }) => _ = self.use_up(*id, *first, *end)?,
+            Effect::Retire(Retiring { id, .. }) => {
+                let name = self.names.get(id).cloned().unwrap_or_default();
+                self.streams.entry(name).or_default().retired = true;
+            }
         }
-        records.push(Record { producer: name.to_owned(), epoch: batch.epoch(), sequence });
-        sequence = sequence.plus(1);
+        Ok(())
     }
-    Ok(())
-}
 
-/// Each producer's sequences are 0, 1, 2, … in the order of offsets: so none is missing and none is there twice.
-fn check_streams(log: &[Record]) -> Result<(), Violation> {
-    let mut next: BTreeMap<&str, Sequence> = BTreeMap::new();
-    for (offset, record) in log.iter().enumerate() {
-        let expected = next.entry(&record.producer).or_default();
-        if record.sequence != *expected {
-            return violated(format!(
-                "offset {offset} holds {}/{}, where {expected} comes next",
-                record.producer, record.sequence
-            ));
+    /// Numbers that come next are used up; whose they are.
+    fn use_up(&mut self, id: ProducerId, first: Sequence, end: Sequence) -> Result<String, Violation> {
+        let Some(name) = self.names.get(&id) else {
+            return violated(format!("producer {id} was never opened"));
+        };
+        let stream = self.streams.entry(name.clone()).or_default();
+        if stream.retired || stream.next != first || first >= end {
+            return violated(format!("{name} uses {first} to {end} when it stands at {stream:?}"));
         }
-        *expected = expected.plus(1);
+        stream.next = end;
+        Ok(name.clone())
     }
-    Ok(())
+
+    fn read(&mut self, name: &str, batch: &Batch) -> Result<(), Violation> {
+        let mut sequence = batch.first_sequence();
+        for record in batch.records() {
+            let record =
+                record.map_err(|error| Violation(format!("{name}/{sequence} cannot be read: {error}")))?;
+            if record.value.as_deref() != Some(&content(name, sequence)[..]) {
+                return violated(format!("{name}/{sequence} holds something else than was sent"));
+            }
+            self.records.push(Record { producer: name.to_owned(), epoch: batch.epoch(), sequence });
+            sequence = sequence.plus(1);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use sequor_client::protocol::Instance;
+
     use super::*;
+    use crate::core::effect::Opening;
 
     fn record(producer: &str, sequence: u64) -> Record {
         Record { producer: producer.into(), epoch: Epoch(1), sequence: Sequence(sequence) }
     }
 
+    fn opened() -> Reading {
+        let mut reading = Reading::default();
+        let (id, epoch, instance) = (ProducerId(1), Epoch(1), Instance([1; 16]));
+        reading.take(&Effect::Open(Opening { id, epoch, instance, name: "a".into() })).unwrap();
+        reading
+    }
+
     #[test]
-    fn a_doubled_a_lost_and_a_swapped_record_are_seen() {
-        assert!(check_streams(&[record("a", 0), record("b", 0), record("a", 1)]).is_ok());
-        assert!(check_streams(&[record("a", 0), record("a", 0)]).is_err());
-        assert!(check_streams(&[record("a", 0), record("a", 2)]).is_err());
-        assert!(check_streams(&[record("a", 1), record("a", 0)]).is_err());
+    fn a_doubled_a_lost_and_a_swapped_number_are_seen() {
+        let use_up =
+            |reading: &mut Reading, first, end| reading.use_up(ProducerId(1), Sequence(first), Sequence(end));
+        assert!(use_up(&mut opened(), 0, 2).is_ok());
+        assert!(use_up(&mut opened(), 1, 2).is_err(), "0 is lost");
+        let mut reading = opened();
+        use_up(&mut reading, 0, 2).unwrap();
+        assert!(use_up(&mut reading, 1, 3).is_err(), "1 is there twice");
+        assert!(use_up(&mut reading, 2, 3).is_ok());
+        assert!(reading.use_up(ProducerId(2), Sequence(0), Sequence(1)).is_err(), "nobody has opened that");
+    }
+
+    #[test]
+    fn what_follows_a_retirement_is_seen() {
+        let mut reading = opened();
+        reading.take(&Effect::Retire(Retiring { id: ProducerId(1), epoch: Epoch(1) })).unwrap();
+        assert!(reading.use_up(ProducerId(1), Sequence(0), Sequence(1)).is_err());
+        let mut judge = Judge::default();
+        judge.retired("a", Sequence(0));
+        assert!(judge.check_retired(&reading).is_ok());
+        assert!(judge.check_retired(&opened()).is_err(), "it was never retired");
+    }
+
+    #[test]
+    fn what_was_called_known_and_is_not_there_is_seen() {
+        let mut judge = Judge::default();
+        judge.known("a", Sequence(0), 2);
+        assert!(judge.check_known(&[record("a", 0), record("a", 1)]).is_ok());
+        assert!(judge.check_known(&[record("a", 0)]).is_err());
     }
 
     #[test]
@@ -350,9 +436,9 @@ mod tests {
     #[test]
     fn a_batch_that_is_there_against_what_was_said_is_seen() {
         let mut judge = Judge::default();
-        judge.disclaimed("a", Epoch(1), Sequence(1));
-        assert!(judge.check_disclaimed(&[record("a", 0)]).is_ok());
-        assert!(judge.check_disclaimed(&[record("a", 0), record("a", 1)]).is_err());
+        judge.disclaimed("a", Epoch(1), Sequence(0), 2);
+        assert!(judge.check_disclaimed(&[record("a", 2), record("b", 1)]).is_ok());
+        assert!(judge.check_disclaimed(&[record("a", 1)]).is_err());
     }
 
     #[test]

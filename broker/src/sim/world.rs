@@ -445,6 +445,7 @@ impl World {
             Fault::Reset { client } => self.reset_client(client),
             Fault::Replace { client } => self.replace_client(client),
             Fault::Zombie { client, for_us } => self.make_zombie(client, for_us),
+            Fault::Retire { client } => self.retire_producer(client),
         }
         Ok(())
     }
