@@ -1,5 +1,7 @@
 //! Three cores whose disks and messages move only when a test says so.
 
+#![allow(dead_code, reason = "each file of tests uses its part of this")]
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
