@@ -130,13 +130,26 @@ pub(crate) enum AppendError {
         /// Lines in the log.
         written: u64,
     },
+    /// A line's number was given up.
+    #[error(
+        "lines {first} to {last} can never be written: producer {producer:?} has given their numbers up. Nothing was \
+         written. Use another producer for this input"
+    )]
+    Sealed {
+        /// The producer.
+        producer: String,
+        /// The first line, counted from 1.
+        first: u64,
+        /// The last line, counted from 1.
+        last: u64,
+    },
 }
 
 impl Verdict for AppendError {
     fn exit(&self) -> Exit {
         match self {
             Self::Open { .. } => Exit::Error,
-            Self::Different { .. } | Self::Shorter { .. } => Exit::Precondition,
+            Self::Different { .. } | Self::Shorter { .. } | Self::Sealed { .. } => Exit::Precondition,
         }
     }
 }
@@ -151,7 +164,7 @@ pub(crate) async fn run(args: AppendArgs, global: &Global) -> Result<(), Failure
         job.skip(&mut lines, &known).await?;
     }
     let in_flight = usize::try_from(args.in_flight).expect("it has a limit");
-    let producer = client.producer(&args.producer).in_flight(in_flight).open().await?;
+    let producer = client.producer(&args.producer).in_flight(in_flight).keep_numbers().open().await?;
     job.skip(&mut lines, producer.opened()).await?;
 
     let confirmation = Confirmation::new(&args.producer, lines.number(), bytes, args.output);
@@ -192,6 +205,10 @@ impl Job<'_> {
         lines: &mut Lines<R>,
         known: &Producer,
     ) -> Result<(), Failure> {
+        if let Some((first, end)) = known.sealed.first() {
+            let producer = self.producer.to_owned();
+            return Err(AppendError::Sealed { producer, first: first.0 + 1, last: end.0 }.into());
+        }
         let mut witness = Witness::new(&known.batches, lines.number());
         while lines.number() < known.next.0 {
             let Some(line) = lines.next().await? else {

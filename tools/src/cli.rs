@@ -11,8 +11,8 @@ use clap::{
 };
 
 use crate::{
-    append::AppendArgs, certs::CertsArgs, quickstart::QuickstartArgs, serve::ServeArgs, status::StatusArgs,
-    tail::TailArgs,
+    append::AppendArgs, certs::CertsArgs, producer::ProducerArgs, quickstart::QuickstartArgs,
+    serve::ServeArgs, status::StatusArgs, tail::TailArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -93,6 +93,8 @@ pub(crate) enum Command {
     Append(AppendArgs),
     /// Print the log from an offset on.
     Tail(TailArgs),
+    /// List producers, show one, close a name, or say what became of a number.
+    Producer(ProducerArgs),
     /// Ask every broker what it knows of itself.
     Status(StatusArgs),
 }

@@ -7,6 +7,7 @@
 //! | `serve.rs` | `serve`: one broker |
 //! | `append.rs`, `lines.rs`, `witness.rs`, `confirmation.rs` | `append`: the lines of a file, each exactly once |
 //! | `tail.rs` | `tail`: the log, as bytes or as JSON |
+//! | `producer.rs` | `producer`: names and numbers, listed, shown and closed |
 //! | `status.rs` | `status`: what each broker says of itself |
 //! | `quickstart/` | `quickstart`: all of it, on a cluster of its own, with a leader killed half way |
 //! | `context.rs`, `remote.rs` | which cluster a command talks to, and how its answers become exit codes |
@@ -26,6 +27,7 @@ mod exit;
 mod lines;
 mod logging;
 mod output;
+mod producer;
 mod quickstart;
 mod remote;
 mod serve;
@@ -59,6 +61,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(args),
         Command::Append(args) => block_on(append::run(args, &global)),
         Command::Tail(args) => block_on(tail::run(args, &global)),
+        Command::Producer(args) => block_on(producer::run(args, &global)),
         Command::Status(args) => block_on(status::run(args, &global)),
         Command::Quickstart(args) => block_on(quickstart::run(args, &global)),
     }

@@ -75,6 +75,7 @@ impl Verdict for OpenError {
     fn exit(&self) -> Exit {
         match self {
             Self::Failed(OpenFailure::Refused(refusal)) => refused(refusal),
+            Self::Failed(OpenFailure::Gap { .. }) => Exit::Precondition,
             Self::Failed(OpenFailure::DeadlinePassed { .. }) => Exit::Unreachable,
             Self::Closed => Exit::Error,
         }
@@ -84,7 +85,7 @@ impl Verdict for OpenError {
 impl Verdict for AppendError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Fenced { .. } => Exit::Precondition,
+            Self::Fenced { .. } | Self::AlreadyCommitted { .. } => Exit::Precondition,
             Self::Failed(NotDone::Refused(refusal)) => refused(refusal),
             Self::Failed(NotDone::DeadlinePassed { .. }) | Self::Unknown { .. } => Exit::Unreachable,
             Self::Failed(NotDone::Abandoned | NotDone::NoSuchBroker { .. }) | Self::Broken => Exit::Error,
@@ -97,7 +98,7 @@ impl Verdict for CallError {
     fn exit(&self) -> Exit {
         match self {
             Self::Refused(refusal) => refused(refusal),
-            Self::Unanswered { .. } => Exit::Unreachable,
+            Self::Unanswered { .. } | Self::Unknown { .. } => Exit::Unreachable,
             Self::NoSuchBroker { .. } | Self::Closed => Exit::Error,
         }
     }
@@ -119,6 +120,7 @@ fn refused(refusal: &Refusal) -> Exit {
         | Refusal::SequenceReused { .. }
         | Refusal::Sealed { .. }
         | Refusal::Retired
+        | Refusal::UnknownProducer
         | Refusal::EndMismatch { .. }
         | Refusal::OffsetOutOfRange { .. }
         | Refusal::OtherLineage { .. } => Exit::Precondition,
