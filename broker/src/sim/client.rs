@@ -75,7 +75,7 @@ enum Writer {
     /// Opens its name at this moment.
     Closed { until: Time },
     /// Its name is being opened, to write from this number on, if not the next one.
-    Opening { from: Option<Sequence> },
+    Opening { key: ProducerKey, from: Option<Sequence> },
     /// Open; the next batch at this moment.
     Open {
         key: ProducerKey,
@@ -200,8 +200,8 @@ impl Client {
         let certain = self.certain.0;
         let again = (certain.saturating_sub(RESENT_MAX), certain);
         let from = chance(&mut self.random, 400).then(|| Sequence(within(&mut self.random, again)));
-        self.session.open_producer(client_time(now), &self.name, from, numbers, deadline);
-        self.writer = Writer::Opening { from };
+        let key = self.session.open_producer(client_time(now), &self.name, from, numbers, deadline);
+        self.writer = Writer::Opening { key, from };
     }
 
     fn append(&mut self, now: Time) -> Time {
@@ -236,7 +236,7 @@ impl Client {
 
     /// Gives the producer up and opens the name again after a pause.
     fn reopen(&mut self, now: Time) {
-        if let Writer::Open { key, .. } = self.writer {
+        if let Writer::Open { key, .. } | Writer::Opening { key, .. } = self.writer {
             self.session.close_producer(key);
         }
         self.writer = Writer::Closed { until: now + within(&mut self.random, REOPEN_US) };
@@ -273,7 +273,7 @@ impl Client {
         match news {
             News::Opened { producer, state } => {
                 let (key, id, epoch) = (producer, state.id, state.epoch);
-                let from = if let Writer::Opening { from } = self.writer { from } else { None };
+                let from = if let Writer::Opening { from, .. } = self.writer { from } else { None };
                 let next = from.unwrap_or(state.next);
                 self.writer = Writer::Open { key, id, epoch, next, in_flight: 0, until: now };
             }
