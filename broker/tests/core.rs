@@ -191,10 +191,6 @@ fn what_has_no_meaning_yet_is_refused_by_name() {
     for (append, what) in cases {
         assert_eq!(trio.call(Request::Append(append)), Response::Refused(Refusal::Unsupported { what }));
     }
-    assert_eq!(
-        trio.call(Request::KeepAlive),
-        Response::Refused(Refusal::Unsupported { what: Feature::Sessions })
-    );
 }
 
 #[test]

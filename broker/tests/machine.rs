@@ -220,6 +220,62 @@ fn a_retired_name_is_closed_for_ever_and_keeps_its_place() {
     assert_eq!(refusal(run(&mut machine, &open("b", 1, 0))), Refusal::TableFull { limit_names: 1 });
 }
 
+fn session(instance: u8, ttl_ms: u64) -> Operation {
+    Operation::OpenSession { instance: Instance([instance; 16]), ttl_ms }
+}
+
+/// As [`run`], in an entry of this log time.
+fn run_at(machine: &mut Machine, log_time_ms: u64, operation: &Operation) -> Verdict {
+    assert!(machine.advance_to(log_time_ms));
+    run(machine, operation)
+}
+
+#[test]
+fn a_session_writes_without_a_name_until_nobody_keeps_it_alive() {
+    let mut machine = machine();
+    run_at(&mut machine, 1000, &open("a", 1, 0));
+    run_at(&mut machine, 1000, &session(7, 500));
+    let again = run_at(&mut machine, 1100, &session(7, 500));
+    assert!(matches!(again, Verdict::Known(Response::Opened(ref p)) if p.id == ProducerId(2)), "{again:?}");
+    assert_eq!(machine.producers().len(), 1, "it takes no name");
+    assert_eq!(written_at(&run_at(&mut machine, 1100, &append(2, 1, 0, &["x"]))), Offset(0));
+    let expire = Operation::Expire(ProducerId(2));
+    assert!(matches!(run_at(&mut machine, 1499, &expire), Verdict::Refuse(_)), "not yet");
+    assert!(matches!(run_at(&mut machine, 1499, &Operation::Renew(ProducerId(2))), Verdict::Write(_)));
+    assert!(matches!(run_at(&mut machine, 1998, &expire), Verdict::Refuse(_)), "it was kept alive");
+    assert!(matches!(run_at(&mut machine, 1999, &expire), Verdict::Write(_)));
+    for late in
+        [append(2, 1, 0, &["x"]), append(2, 1, 1, &["y"]), Operation::Renew(ProducerId(2)), seal(2, 1, 5)]
+    {
+        assert_eq!(refusal(run_at(&mut machine, 2000, &late)), Refusal::SessionExpired, "{late:?}");
+    }
+    run_at(&mut machine, 2000, &session(7, 500));
+    assert!(machine.producers().show_id(ProducerId(3)).is_some(), "a new session has a new number");
+    assert_eq!(refusal(run(&mut machine, &Operation::Renew(ProducerId(1)))), Refusal::UnknownProducer);
+    assert_eq!(refusal(run(&mut machine, &Operation::Renew(ProducerId(99)))), Refusal::UnknownProducer);
+}
+
+#[test]
+fn a_session_that_is_retired_is_over_at_once() {
+    let mut machine = machine();
+    run_at(&mut machine, 1000, &session(7, 500));
+    run_at(&mut machine, 1000, &append(1, 1, 0, &["x"]));
+    assert!(matches!(run(&mut machine, &retire(1, 1)), Verdict::Write(_)));
+    assert!(machine.sessions().is_empty());
+    assert_eq!(refusal(run(&mut machine, &append(1, 1, 1, &["y"]))), Refusal::SessionExpired);
+    assert_eq!(refusal(run(&mut machine, &retire(1, 1))), Refusal::SessionExpired);
+}
+
+#[test]
+fn an_expiry_that_came_too_early_is_a_mismatch() {
+    let mut machine = machine();
+    run_at(&mut machine, 1000, &session(7, 500));
+    assert!(machine.advance_to(1499));
+    assert!(machine.apply(&Effect::Expire(ProducerId(1))).is_err());
+    assert!(machine.advance_to(1500));
+    assert!(machine.apply(&Effect::Expire(ProducerId(1))).is_ok());
+}
+
 #[test]
 fn a_batch_cut_otherwise_is_neither_written_nor_refused_before_it_is_compared() {
     let mut machine = machine();
@@ -476,6 +532,9 @@ proptest! {
             Effect::Append(effect::Written { base: Offset(5), settled: Sequence(2), batch }),
             Effect::Seal(effect::Sealing { id, epoch, first: Sequence(7), end: Sequence(9) }),
             Effect::Retire(effect::Retiring { id, epoch }),
+            Effect::Session(effect::SessionOpening { id, instance, ttl_ms: time }),
+            Effect::Renew(id),
+            Effect::Expire(id),
         ];
         let envelope = Envelope { level, log_time_ms: time, wall_ms: wall };
         let data = effect::encode(envelope, &effects);

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    command::{Command, Question, Released},
+    command::{Command, Identity, Question, Released},
     config::Config,
     connection::Network,
     driver::{self, Health},
@@ -103,7 +103,15 @@ impl Client {
 
     /// A producer of this name, not open yet. 1 to 255 bytes.
     pub fn producer(&self, name: impl Into<String>) -> OpenProducer {
-        OpenProducer::new(self.clone(), name.into())
+        OpenProducer::new(self.clone(), Identity::Name(name.into()))
+    }
+
+    /// A producer without a name, for who does not come back: it is bound to a session that is kept alive as long as the
+    /// producer is open here, and ends when nobody has kept it alive for `ttl` (500 ms to an hour). What it writes is
+    /// written once, through all retries and changes of leader, but nobody can go on under it; what comes late under a
+    /// session that is over is refused.
+    pub fn session(&self, ttl: Duration) -> OpenProducer {
+        OpenProducer::new(self.clone(), Identity::Session(ttl))
     }
 
     /// The log from an offset on. An offset beyond the end waits for the log to get there.

@@ -1,6 +1,6 @@
 //! What handles say to the driver: commands, questions, and that they are gone.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -22,11 +22,20 @@ use crate::{
 pub(crate) type Reply<T> = oneshot::Sender<T>;
 pub(crate) type Deliveries = mpsc::UnboundedSender<Result<Delivered, TailError>>;
 
+/// Under what a producer writes.
+#[derive(Debug)]
+pub(crate) enum Identity {
+    /// A durable name.
+    Name(String),
+    /// A session that lives this long without being kept alive.
+    Session(Duration),
+}
+
 /// What a handle wants.
 #[derive(Debug)]
 pub(crate) enum Command {
     Open {
-        name: String,
+        identity: Identity,
         from: Option<Sequence>,
         numbers: Numbers,
         deadline: Instant,

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    command::{Command, Deliveries, Opened, Question, Released, Reply},
+    command::{Command, Deliveries, Identity, Opened, Question, Released, Reply},
     config::Config,
     connection::{Dial, FRAMES_MAX, Follow, Lines, LinkError, Network, News},
     core::{self, Call, Event, Failure, ProducerKey, Session, SubscriptionKey, Time, Transmit},
@@ -199,9 +199,12 @@ impl Driver {
     fn obey(&mut self, command: Command) {
         let now = self.now();
         match command {
-            Command::Open { name, from, numbers, deadline, limits, reply } => {
+            Command::Open { identity, from, numbers, deadline, limits, reply } => {
                 let deadline = self.time(deadline);
-                let key = self.session.open_producer(now, &name, from, numbers, deadline);
+                let key = match identity {
+                    Identity::Name(name) => self.session.open_producer(now, &name, from, numbers, deadline),
+                    Identity::Session(ttl) => self.session.open_session(now, ttl, deadline),
+                };
                 self.opening.insert(key, (limits, reply));
             }
             Command::Record { producer, record, deadline, reply, room } => {
@@ -356,7 +359,8 @@ impl Driver {
             }
         };
         let Some(lines) = self.links.get(&broker).and_then(|link| link.lines.as_ref()) else { return };
-        let line = if *request == Request::Status { &lines.control } else { &lines.requests };
+        let is_urgent = matches!(request, Request::Status | Request::KeepAlive(_) | Request::Resolve(_));
+        let line = if is_urgent { &lines.control } else { &lines.requests };
         if line.try_send(frame).is_err() {
             tracing::debug!(%broker, "{FRAMES_MAX} frames wait for a connection, or it is just over");
             self.lose(broker, LinkError::Ended);

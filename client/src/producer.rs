@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     client::Client,
-    command::{Command, Released},
+    command::{Command, Identity, Released},
     core::{Numbers, ProducerKey},
     error::{AppendError, OpenError},
     pipeline::{Limits, Outcome, Room},
@@ -104,12 +104,12 @@ impl Future for Acknowledgement {
     }
 }
 
-/// A producer that is not open yet: [`Client::producer`].
+/// A producer that is not open yet: [`Client::producer`], [`Client::session`].
 #[derive(Debug)]
 #[must_use = "nothing happens before `open`"]
 pub struct OpenProducer {
     client: Client,
-    name: String,
+    identity: Identity,
     deadline: Duration,
     in_flight_bytes: usize,
     limits: Limits,
@@ -118,7 +118,7 @@ pub struct OpenProducer {
 }
 
 impl OpenProducer {
-    pub(crate) fn new(client: Client, name: String) -> Self {
+    pub(crate) fn new(client: Client, identity: Identity) -> Self {
         let config = client.config();
         let limits = Limits {
             in_flight_batches: config.in_flight_batches,
@@ -126,7 +126,7 @@ impl OpenProducer {
             batch_bytes: config.batch_bytes.min(BATCH_BYTES_MAX),
         };
         let (deadline, in_flight_bytes) = (config.deadline, config.in_flight_bytes);
-        Self { client, name, deadline, in_flight_bytes, limits, from: None, numbers: Numbers::Own }
+        Self { client, identity, deadline, in_flight_bytes, limits, from: None, numbers: Numbers::Own }
     }
 
     /// Begins at this number instead of the next one of the name: what was written from there on is handed over once
@@ -170,15 +170,15 @@ impl OpenProducer {
         self
     }
 
-    /// Takes the name, and fences whoever had it.
+    /// Takes the name, and fences whoever had it; or begins the session.
     ///
     /// # Errors
     ///
     /// [`OpenError`]; nothing is written under the name then.
     pub async fn open(self) -> Result<Producer, OpenError> {
-        let Self { client, name, deadline, in_flight_bytes, limits, from, numbers } = self;
+        let Self { client, identity, deadline, in_flight_bytes, limits, from, numbers } = self;
         let until = Instant::now() + deadline;
-        let command = |reply| Command::Open { name, from, numbers, deadline: until, limits, reply };
+        let command = |reply| Command::Open { identity, from, numbers, deadline: until, limits, reply };
         let (key, opened) = client.call(command).await.ok_or(OpenError::Closed)??;
         let batches = Arc::new(Semaphore::new(limits.in_flight_batches));
         let bytes = Arc::new(Semaphore::new(in_flight_bytes));

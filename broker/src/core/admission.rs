@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use sequor_client::protocol::batch::Batch;
 use sequor_client::protocol::limits::{
-    BATCH_BYTES_MAX, DEADLINE_MS_MAX, ENTRY_BYTES_MAX, NAME_BYTES_MAX, TOKENS_MAX,
+    BATCH_BYTES_MAX, DEADLINE_MS_MAX, ENTRY_BYTES_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX,
+    SESSION_TTL_MS_MIN, TOKENS_MAX,
 };
 use sequor_client::protocol::{
-    self as wire, Acks, Context, Feature, Field, Lineage, Refusal, Request, Resolve, Resolved, Response,
-    Retire,
+    self as wire, Acks, Context, Feature, Field, Lineage, OpenSession, Refusal, Request, Resolve, Resolved,
+    Response, Retire,
 };
 use sequor_wal::{Index, Term};
 
@@ -29,6 +30,8 @@ use super::waiting::{Answer, Caller};
 
 /// Most bytes of requests that wait for a pass.
 pub(super) const QUEUED_BYTES_MAX: usize = 64 << 20;
+/// Sessions that one entry ends. The next pass ends the others. Count.
+const EXPIRIES_PER_ENTRY_MAX: usize = 1024;
 /// What a request costs in the queue beside its batch. Bytes.
 const REQUEST_BYTES: usize = 256;
 
@@ -157,6 +160,27 @@ impl Core {
             let draft = self.draft(now, head.machine.clone());
             self.submit(wall_ms, draft);
         }
+        if self.queue.next_entry_bytes().is_none() && self.node.has_room() {
+            self.end_sessions(now, wall_ms);
+        }
+    }
+
+    /// Ends the sessions that nobody kept alive. Only once nothing is queued: a keep-alive that has arrived counts.
+    fn end_sessions(&mut self, now: Time, wall_ms: u64) {
+        let Some(head) = &self.head else { return };
+        let due: Vec<_> =
+            head.machine.sessions_due(self.clock.read(now)).take(EXPIRIES_PER_ENTRY_MAX).collect();
+        if due.is_empty() {
+            return;
+        }
+        let mut draft = self.draft(now, head.machine.clone());
+        for id in due {
+            if let Verdict::Write(effect) = draft.machine.decide(&Operation::Expire(id)) {
+                draft.machine.absorb(&effect);
+                draft.effects.push(effect);
+            }
+        }
+        self.submit(wall_ms, draft);
     }
 
     /// Decides as much of the queue as one entry can hold.
@@ -262,7 +286,8 @@ fn is_lasting(operation: &Operation, verdict: &Verdict) -> bool {
         Verdict::Known(Response::Retired(_)) => true,
         Verdict::Refuse(Refusal::Fenced { by, .. }) => operation.epoch() < *by,
         Verdict::Refuse(
-            Refusal::Retired
+            Refusal::SessionExpired
+            | Refusal::Retired
             | Refusal::Sealed { .. }
             | Refusal::AlreadyCommitted { .. }
             | Refusal::SequenceReused { .. },
@@ -314,7 +339,12 @@ fn understand(request: Request) -> Result<Task, Refusal> {
         }
         Request::End => Ok(Task::Ask(Question::End)),
         Request::Subscribe(subscribe) => Ok(Task::Ask(Question::Subscribe(subscribe.from))),
-        Request::KeepAlive | Request::Status => Err(Refusal::Unsupported { what: Feature::Sessions }),
+        Request::OpenSession(OpenSession { instance, ttl_ms }) => {
+            check_ttl(ttl_ms)?;
+            Ok(Task::Change(Operation::OpenSession { instance, ttl_ms: ttl_ms.into() }))
+        }
+        Request::KeepAlive(alive) => Ok(Task::Change(Operation::Renew(alive.session))),
+        Request::Status => unreachable!("a status was answered when it arrived"),
     }
 }
 
@@ -334,6 +364,14 @@ fn understand_append(append: wire::Append) -> Result<Task, Refusal> {
     batch.check_records()?;
     batch.verify_digest()?;
     Ok(Task::Change(Operation::Append { batch, settled: append.settled }))
+}
+
+fn check_ttl(ttl_ms: u32) -> Result<(), Refusal> {
+    let (least, most) = (SESSION_TTL_MS_MIN, SESSION_TTL_MS_MAX);
+    if (least..=most).contains(&ttl_ms) {
+        return Ok(());
+    }
+    Err(Refusal::TtlOutOfRange { found: ttl_ms, least, most })
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {

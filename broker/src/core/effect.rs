@@ -10,10 +10,10 @@
 //!  | kind | flags | length |     | id | epoch | instance | name |       | base  | settled | batch … |
 //!  | u16  | u16=0 | u32    |     | u64| u64   | 16 bytes | UTF-8|       | u64   | u64     |         |
 //!
-//!  Seal body                    Retire body
-//!  0     8       16      24     0    8
-//!  | id  | epoch | first | end  | id | epoch |
-//!  | u64 | u64   | u64   | u64  | u64| u64   |
+//!  Seal body                    Retire body     Session body             Renew, Expire body
+//!  0     8       16      24     0    8          0    8          24       0
+//!  | id  | epoch | first | end  | id | epoch |  | id | instance | ttl |  | id  |
+//!  | u64 | u64   | u64   | u64  | u64| u64   |  | u64| 16 bytes | u64 |  | u64 |
 //! ```
 //!
 //! All integers are little-endian. The numbers that the leader chose (`id` and `epoch`
@@ -39,10 +39,15 @@ const OPEN_FIXED_BYTES: usize = 32;
 const APPEND_FIXED_BYTES: usize = 16;
 const SEAL_BYTES: usize = 32;
 const RETIRE_BYTES: usize = 16;
+const SESSION_BYTES: usize = 32;
+const ID_BYTES: usize = 8;
 const KIND_OPEN: u16 = 1;
 const KIND_APPEND: u16 = 2;
 const KIND_SEAL: u16 = 3;
 const KIND_RETIRE: u16 = 4;
+const KIND_SESSION: u16 = 5;
+const KIND_RENEW: u16 = 6;
+const KIND_EXPIRE: u16 = 7;
 
 /// One change of the state, decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +60,12 @@ pub enum Effect {
     Seal(Sealing),
     /// A name was closed for ever.
     Retire(Retiring),
+    /// A session began.
+    Session(SessionOpening),
+    /// A session was kept alive: its time counts from this entry's log time.
+    Renew(ProducerId),
+    /// A session was over at this entry's log time.
+    Expire(ProducerId),
 }
 
 /// See [`Effect::Open`].
@@ -103,6 +114,17 @@ pub struct Retiring {
     pub epoch: Epoch,
 }
 
+/// See [`Effect::Session`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionOpening {
+    /// Stamp: the number of its producer.
+    pub id: ProducerId,
+    /// Who opened.
+    pub instance: Instance,
+    /// How long it lives without being kept alive. Milliseconds of log time.
+    pub ttl_ms: u64,
+}
+
 impl Effect {
     /// Bytes that this effect takes in an entry.
     #[must_use]
@@ -113,6 +135,8 @@ impl Effect {
                 Self::Append(written) => append_body_bytes(written.batch.bytes().len()),
                 Self::Seal(_) => SEAL_BYTES,
                 Self::Retire(_) => RETIRE_BYTES,
+                Self::Session(_) => SESSION_BYTES,
+                Self::Renew(_) | Self::Expire(_) => ID_BYTES,
             }
     }
 
@@ -123,6 +147,9 @@ impl Effect {
             Self::Append(_) => KIND_APPEND,
             Self::Seal(_) => KIND_SEAL,
             Self::Retire(_) => KIND_RETIRE,
+            Self::Session(_) => KIND_SESSION,
+            Self::Renew(_) => KIND_RENEW,
+            Self::Expire(_) => KIND_EXPIRE,
         });
         out.put_u16_le(0);
         out.put_u32_le(u32::try_from(length).expect("an effect fits an entry of at most 1 MiB"));
@@ -145,6 +172,12 @@ impl Effect {
                 out.put_u64_le(id.0);
                 out.put_u64_le(epoch.0);
             }
+            Self::Session(SessionOpening { id, instance, ttl_ms }) => {
+                out.put_u64_le(id.0);
+                out.put_slice(&instance.0);
+                out.put_u64_le(*ttl_ms);
+            }
+            Self::Renew(id) | Self::Expire(id) => out.put_u64_le(id.0),
         }
     }
 
@@ -156,7 +189,7 @@ impl Effect {
                 Ok(Self::Open(Opening {
                     id: ProducerId(u64_at(&body, 0)),
                     epoch: Epoch(u64_at(&body, 8)),
-                    instance: Instance(body[16..32].try_into().expect("the slice is 16 bytes long")),
+                    instance: instance_at(&body, 16),
                     name: name.into(),
                 }))
             }
@@ -178,7 +211,14 @@ impl Effect {
                 id: ProducerId(u64_at(&body, 0)),
                 epoch: Epoch(u64_at(&body, 8)),
             })),
-            KIND_OPEN | KIND_APPEND | KIND_SEAL | KIND_RETIRE => Err(EntryError::Malformed),
+            KIND_SESSION if body.len() == SESSION_BYTES => Ok(Self::Session(SessionOpening {
+                id: ProducerId(u64_at(&body, 0)),
+                instance: instance_at(&body, 8),
+                ttl_ms: u64_at(&body, 24),
+            })),
+            KIND_RENEW if body.len() == ID_BYTES => Ok(Self::Renew(ProducerId(u64_at(&body, 0)))),
+            KIND_EXPIRE if body.len() == ID_BYTES => Ok(Self::Expire(ProducerId(u64_at(&body, 0)))),
+            KIND_OPEN..=KIND_EXPIRE => Err(EntryError::Malformed),
             other => Err(EntryError::UnknownEffect(other)),
         }
     }
@@ -325,6 +365,10 @@ impl Effects {
         self.rest = Bytes::new();
         EntryError::Malformed
     }
+}
+
+fn instance_at(bytes: &[u8], at: usize) -> Instance {
+    Instance(bytes[at..at + 16].try_into().expect("the slice is 16 bytes long"))
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {

@@ -10,14 +10,16 @@
 use std::sync::Arc;
 
 use sequor_client::protocol::batch::Batch;
+use sequor_client::protocol::limits::SESSION_TTL_MS_MAX;
 use sequor_client::protocol::{
-    Appended, Epoch, Instance, Offset, ProducerId, Refusal, Resolved, Response, Sequence, Token,
+    Alive, Appended, Epoch, Instance, Offset, ProducerId, Refusal, Resolved, Response, Sequence, Token,
 };
 use thiserror::Error;
 
-use super::effect::{Effect, Opening, Retiring, Sealing, Written};
+use super::effect::{Effect, Opening, Retiring, Sealing, SessionOpening, Written};
 use super::genesis::Genesis;
 use super::producers::{AppendVerdict, OpenVerdict, Producers};
+use super::sessions::Sessions;
 
 /// A request that can change the state.
 #[derive(Clone, Debug)]
@@ -47,13 +49,24 @@ pub enum Operation {
         /// The last number to give up.
         through: Sequence,
     },
-    /// Close a name for ever.
+    /// Close a name for ever; or end a session before its time.
     Retire {
         /// The producer.
         producer: ProducerId,
         /// The epoch that must be current.
         epoch: Epoch,
     },
+    /// Begin a session.
+    OpenSession {
+        /// Who asks.
+        instance: Instance,
+        /// How long it lives without being kept alive. Milliseconds of log time.
+        ttl_ms: u64,
+    },
+    /// Keep a session alive.
+    Renew(ProducerId),
+    /// End a session that was not kept alive. No client asks for it: the leader does, when it is due.
+    Expire(ProducerId),
 }
 
 impl Operation {
@@ -64,6 +77,7 @@ impl Operation {
             Self::Open { expected, .. } => *expected,
             Self::Append { batch, .. } => batch.epoch(),
             Self::Seal { epoch, .. } | Self::Retire { epoch, .. } => *epoch,
+            Self::OpenSession { .. } | Self::Renew(_) | Self::Expire(_) => Epoch(1),
         }
     }
 }
@@ -88,7 +102,8 @@ pub enum Verdict {
 /// 1. `end` is the number of records in all entries folded so far: offsets are dense.
 /// 2. `tokens` never falls; every id or token granted was drawn by raising it by one.
 /// 3. `log_time_ms` is that of the last entry folded, and never falls.
-/// 4. `producers` holds at most `producers_max` names; beyond that new names are refused, nothing is evicted.
+/// 4. The producers without a name are those of `sessions`.
+/// 5. `producers` holds at most `producers_max` names; beyond that new names are refused, nothing is evicted.
 #[derive(Clone, Debug)]
 pub struct Machine {
     producers_max: u64,
@@ -96,6 +111,7 @@ pub struct Machine {
     end: Offset,
     tokens: Token,
     producers: Producers,
+    sessions: Sessions,
 }
 
 /// An entry whose stamps are not what this broker's state gives.
@@ -118,6 +134,7 @@ impl Machine {
             end: Offset(0),
             tokens: Token(0),
             producers: Producers::default(),
+            sessions: Sessions::default(),
         }
     }
 
@@ -147,6 +164,12 @@ impl Machine {
         &self.producers
     }
 
+    /// The sessions that live.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
     /// What became of one number of a producer.
     ///
     /// # Errors
@@ -163,6 +186,12 @@ impl Machine {
             Operation::Append { batch, settled } => self.decide_append(batch, *settled),
             Operation::Seal { producer, epoch, through } => self.decide_seal(*producer, *epoch, *through),
             Operation::Retire { producer, epoch } => self.decide_retire(*producer, *epoch),
+            Operation::OpenSession { instance, ttl_ms } => self.decide_session(*instance, *ttl_ms),
+            Operation::Renew(id) => self.decide_renewal(*id),
+            Operation::Expire(id) if self.sessions.is_due(*id, self.log_time_ms) => {
+                Verdict::Write(Effect::Expire(*id))
+            }
+            Operation::Expire(_) => Verdict::Refuse(Refusal::UnknownProducer),
         }
     }
 
@@ -218,6 +247,44 @@ impl Machine {
         }
     }
 
+    fn decide_session(&self, instance: Instance, ttl_ms: u64) -> Verdict {
+        match self.sessions.judge_open(instance) {
+            Err(refusal) => Verdict::Refuse(refusal),
+            Ok(Some(id)) => {
+                let shown = self.producers.show_id(id);
+                Verdict::Known(Response::Opened(shown.expect("a session has its producer")))
+            }
+            Ok(None) => {
+                let id = ProducerId(self.tokens.plus(1).0);
+                Verdict::Write(Effect::Session(SessionOpening { id, instance, ttl_ms }))
+            }
+        }
+    }
+
+    fn decide_renewal(&self, id: ProducerId) -> Verdict {
+        match self.sessions.ttl_ms(id) {
+            Some(_) => Verdict::Write(Effect::Renew(id)),
+            None => Verdict::Refuse(self.producers.why_unknown(id, self.tokens.0)),
+        }
+    }
+
+    /// The sessions that may be ended at this log time, those that are due longest first.
+    pub(super) fn sessions_due(&self, log_time_ms: u64) -> impl Iterator<Item = ProducerId> {
+        self.sessions.due(log_time_ms)
+    }
+
+    /// Nothing is remembered of a session that is over: its number is not above the token counter, and not in the table.
+    fn end_session(&mut self, id: ProducerId) {
+        self.sessions.absorb_expiry(id);
+        self.producers.absorb_expiry(id);
+    }
+
+    /// How long a session lives from now on.
+    fn alive(&self, id: ProducerId) -> Response {
+        let ttl_ms = self.sessions.ttl_ms(id).and_then(|ttl_ms| u32::try_from(ttl_ms).ok());
+        Response::Alive(Alive { ttl_ms: ttl_ms.unwrap_or(SESSION_TTL_MS_MAX) })
+    }
+
     /// The answer to an append whose records lie side by side from `first` on.
     pub(super) fn appended(&self, first: Offset, count: u32, duplicate: bool) -> Appended {
         Appended { first, count, duplicate, token: None, branch: None, end: self.end, rest: Vec::new() }
@@ -243,7 +310,28 @@ impl Machine {
                 self.producers.absorb_seal(sealing);
                 Response::Resolved(Resolved::Sealed)
             }
-            Effect::Retire(retiring) => Response::Retired(self.producers.absorb_retire(retiring)),
+            Effect::Retire(retiring) => {
+                let retired = self.producers.absorb_retire(retiring);
+                if self.sessions.ttl_ms(retiring.id).is_some() {
+                    self.end_session(retiring.id);
+                }
+                Response::Retired(retired)
+            }
+            Effect::Session(opening) => {
+                self.tokens = self.tokens.max(Token(opening.id.0));
+                self.producers.absorb_session(opening, self.end);
+                self.sessions.absorb_open(opening, self.log_time_ms);
+                let shown = self.producers.show_id(opening.id);
+                Response::Opened(shown.expect("it was absorbed two lines above"))
+            }
+            Effect::Renew(id) => {
+                self.sessions.absorb_renewal(*id, self.log_time_ms);
+                self.alive(*id)
+            }
+            Effect::Expire(id) => {
+                self.end_session(*id);
+                Response::Refused(Refusal::SessionExpired)
+            }
         }
     }
 
@@ -276,6 +364,11 @@ impl Machine {
                 Operation::Seal { producer: *id, epoch: *epoch, through }
             }
             Effect::Retire(Retiring { id, epoch }) => Operation::Retire { producer: *id, epoch: *epoch },
+            Effect::Session(SessionOpening { instance, ttl_ms, .. }) => {
+                Operation::OpenSession { instance: *instance, ttl_ms: *ttl_ms }
+            }
+            Effect::Renew(id) => Operation::Renew(*id),
+            Effect::Expire(id) => Operation::Expire(*id),
         }
     }
 
@@ -287,6 +380,7 @@ impl Machine {
         hasher.update(&self.end.0.to_le_bytes());
         hasher.update(&self.tokens.0.to_le_bytes());
         self.producers.fingerprint(&mut hasher);
+        self.sessions.fingerprint(&mut hasher);
         hasher.finalize()
     }
 }

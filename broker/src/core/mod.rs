@@ -35,6 +35,7 @@ mod producer;
 pub mod producers;
 mod questions;
 mod recut;
+pub mod sessions;
 mod storage;
 mod subscription;
 pub mod time;

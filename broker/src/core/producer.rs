@@ -26,7 +26,7 @@ use sequor_client::protocol::{
 
 use super::effect::{Opening, Sealing, Written};
 
-/// What is known of one name.
+/// What is known of one name, or of a session: that has an empty one.
 ///
 /// Invariants:
 /// 1. `epoch` is at least 1, and rises by exactly 1 with each opening by another instance.

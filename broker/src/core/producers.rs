@@ -21,14 +21,15 @@ use sequor_client::protocol::{
     self as wire, Epoch, Instance, Listed, Offset, ProducerId, Refusal, Resolved, Retired, Sequence,
 };
 
-use super::effect::{Opening, Retiring, Sealing, Written};
+use super::effect::{Opening, Retiring, Sealing, SessionOpening, Written};
 use super::producer::Producer;
 
 pub use super::producer::AppendVerdict;
 
 /// All producers. A clone is O(1): the maps share what they have in common.
 ///
-/// Invariant: `by_name` and `by_id` hold the same producers, and every id is at most the token counter's value.
+/// Invariant: `by_name` holds the producers of `by_id` that have a name; the others are sessions. Every id is at most the
+/// token counter's value.
 #[derive(Clone, Debug, Default)]
 pub struct Producers {
     by_name: OrdMap<Arc<str>, ProducerId>,
@@ -148,22 +149,28 @@ impl Producers {
         Listed { producers, more: false }
     }
 
-    /// The name that an id stands for.
+    /// What is known of a producer, named or not.
     #[must_use]
-    pub fn name(&self, id: ProducerId) -> Option<&Arc<str>> {
-        Some(&self.by_id.get(&id)?.name)
+    pub fn show_id(&self, id: ProducerId) -> Option<wire::Producer> {
+        Some(self.by_id.get(&id)?.show(id))
     }
 
-    /// Producers in the table, retired ones included.
+    /// The name that an id stands for; none for that of a session.
+    #[must_use]
+    pub fn name(&self, id: ProducerId) -> Option<&Arc<str>> {
+        Some(&self.by_id.get(&id)?.name).filter(|name| !name.is_empty())
+    }
+
+    /// Names in the table, retired ones included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_id.len()
+        self.by_name.len()
     }
 
     /// True before the first `open`.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.by_name.is_empty()
     }
 
     /// Every producer in the order of ids, as bytes that are equal on two brokers exactly if their tables are.
@@ -175,6 +182,20 @@ impl Producers {
         self.by_name.insert(Arc::clone(&opening.name), opening.id);
         let new = || Producer::new(Arc::clone(&opening.name), end);
         self.by_id.entry(opening.id).or_insert_with(new).absorb_open(opening, end);
+    }
+
+    /// A session begins: a producer without a name, in its first and only epoch.
+    pub(super) fn absorb_session(&mut self, opening: &SessionOpening, end: Offset) {
+        let SessionOpening { id, instance, .. } = *opening;
+        let name: Arc<str> = Arc::from("");
+        let mut producer = Producer::new(Arc::clone(&name), end);
+        producer.absorb_open(&Opening { id, epoch: Epoch(1), instance, name }, end);
+        self.by_id.insert(id, producer);
+    }
+
+    /// A session is over: nothing is remembered of it. That its id is not above the token counter says enough.
+    pub(super) fn absorb_expiry(&mut self, id: ProducerId) {
+        self.by_id.remove(&id);
     }
 
     pub(super) fn absorb_append(&mut self, written: &Written) {
@@ -197,10 +218,12 @@ impl Producers {
     }
 
     fn get(&self, id: ProducerId, tokens: u64) -> Result<&Producer, Refusal> {
-        self.by_id.get(&id).ok_or(if id.0 != 0 && id.0 <= tokens {
-            Refusal::SessionExpired
-        } else {
-            Refusal::UnknownProducer
-        })
+        self.by_id.get(&id).ok_or_else(|| self.why_unknown(id, tokens))
+    }
+
+    /// Why there is no session of this id: an id that was granted, and is not in the table, was that of one.
+    pub(super) fn why_unknown(&self, id: ProducerId, tokens: u64) -> Refusal {
+        let was_granted = id.0 != 0 && id.0 <= tokens && !self.by_id.contains_key(&id);
+        if was_granted { Refusal::SessionExpired } else { Refusal::UnknownProducer }
     }
 }

@@ -146,7 +146,7 @@ impl Core {
         let effects = has_effects.then(|| Effects::open(entry.data)).transpose().map_err(damaged)?;
         Ok(effects.into_iter().flatten().filter_map(move |effect| match effect {
             Ok(Effect::Append(written)) => Some(Ok(written)),
-            Ok(Effect::Open(_) | Effect::Seal(_) | Effect::Retire(_)) => None,
+            Ok(_) => None,
             Err(cause) => Some(Err(damaged(cause))),
         }))
     }

@@ -119,14 +119,16 @@ impl Reader<'_> {
     fn check_place(&self, request: &Request) -> Result<(), Refusal> {
         let fits = match request {
             Request::Subscribe(_) => false,
-            Request::Open(_) | Request::Append(_) | Request::Retire(_) | Request::List(_) => {
-                self.kind == StreamKind::Requests
-            }
+            Request::Open(_)
+            | Request::OpenSession(_)
+            | Request::Append(_)
+            | Request::Retire(_)
+            | Request::List(_) => self.kind == StreamKind::Requests,
             Request::Lookup(_)
             | Request::Resolve(_)
             | Request::End
             | Request::Status
-            | Request::KeepAlive => true,
+            | Request::KeepAlive(_) => true,
         };
         if fits { Ok(()) } else { Err(Refusal::Unsupported { what: Feature::Stream(self.kind as u8) }) }
     }

@@ -3,8 +3,8 @@
 //! Each client opens a producer's name, appends batches whose content is a function of name and sequence, and follows
 //! the log from an offset on. When its producer ends, whatever the reason, it opens the name again and goes on where
 //! the brokers say the name stands; or from a number before, so that what is written is sent once more, in other batches.
-//! Sometimes its numbers are its own, to be given up when they fail, and sometimes not. A name that was retired is
-//! followed by another one. That is all a real program would do, and it must be enough.
+//! Sometimes its numbers are its own, to be given up when they fail, and sometimes not. Some write without a name, under
+//! one session after the other. A name that was retired is followed by another one. That is all a real program would do, and it must be enough.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use sequor_client::protocol::{
 
 use super::chance::{chance, within};
 use super::connection::{ToBroker, encode};
-use super::judge::{Judge, Violation, content};
+use super::judge::{Judge, Violation, content, session_name};
 use super::machine::CLUSTER;
 use super::world::{BROKERS, Event, World};
 use crate::core::time::Time;
@@ -37,6 +37,8 @@ const REOPEN_US: (u64, u64) = (1_000, 300_000);
 /// How long a writer waits for the outcome of a batch: it is patient, or it is not.
 const DEADLINE_US: (u64, u64) = (500_000, 20_000_000);
 const SHORT_DEADLINE_US: (u64, u64) = (20_000, 800_000);
+/// How long a session lives without being kept alive: often not as long as what goes wrong.
+const TTL_US: (u64, u64) = (500_000, 3_000_000);
 /// Numbers that are sent once more after the name was opened, at most.
 const RESENT_MAX: u64 = 40;
 const BATCH_RECORDS: (u64, u64) = (1, 12);
@@ -55,6 +57,8 @@ pub(super) struct Client {
     /// What it knows to be written of its name ends here.
     certain: Sequence,
     impatient: bool,
+    /// It writes under sessions.
+    nameless: bool,
     /// Names that are being closed.
     retiring: BTreeMap<Call, String>,
     subscription: SubscriptionKey,
@@ -94,7 +98,8 @@ impl Client {
     /// The clients that a world begins with. They read from the start of the log.
     pub(super) fn crowd(random: &mut ChaCha8Rng, judge: &mut Judge) -> Vec<Self> {
         let client = |number| {
-            let client = Self::new(format!("writer-{number}"), 1 + number as u64, random.next_u64());
+            let mut client = Self::new(format!("writer-{number}"), 1 + number as u64, random.next_u64());
+            client.nameless = number == 0 && chance(random, 500);
             judge.began(client.reader, Offset(0));
             client
         };
@@ -103,7 +108,7 @@ impl Client {
 
     /// Somebody who takes the name of `client` over.
     pub(super) fn heir_of(client: &Self, reader: u64, seed: u64) -> Self {
-        Self::new(client.name.clone(), reader, seed)
+        Self { nameless: client.nameless, ..Self::new(client.name.clone(), reader, seed) }
     }
 
     fn new(name: String, reader: u64, seed: u64) -> Self {
@@ -117,6 +122,7 @@ impl Client {
             writer: Writer::Closed { until: Time(0) },
             certain: Sequence(0),
             impatient: chance(&mut random, 300),
+            nameless: false,
             retiring: BTreeMap::new(),
             subscription,
             reader: reader << 32,
@@ -196,6 +202,12 @@ impl Client {
 
     fn open(&mut self, now: Time) {
         let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
+        if self.nameless {
+            let ttl = Duration::from_micros(within(&mut self.random, TTL_US));
+            let key = self.session.open_session(client_time(now), ttl, deadline);
+            self.writer = Writer::Opening { key, from: None };
+            return;
+        }
         let numbers = if chance(&mut self.random, 500) { Numbers::Own } else { Numbers::Meaningful };
         let certain = self.certain.0;
         let again = (certain.saturating_sub(RESENT_MAX), certain);
@@ -246,7 +258,7 @@ impl Client {
     fn fail(&mut self, now: Time, refusal: Option<&Refusal>) {
         match refusal {
             Some(Refusal::Fenced { .. }) if self.has_heir => self.writer = Writer::Retired,
-            Some(Refusal::Fenced { .. }) => self.reopen(now),
+            Some(Refusal::Fenced { .. } | Refusal::SessionExpired) => self.reopen(now),
             Some(Refusal::Retired) => self.rename(now),
             _ => {}
         }
@@ -254,7 +266,9 @@ impl Client {
 
     /// Its name is closed for ever: it goes on under another one.
     fn rename(&mut self, now: Time) {
-        self.name.push('+');
+        if !self.nameless {
+            self.name.push('+');
+        }
         self.certain = Sequence(0);
         self.reopen(now);
     }
@@ -275,6 +289,9 @@ impl Client {
                 let (key, id, epoch) = (producer, state.id, state.epoch);
                 let from = if let Writer::Opening { from, .. } = self.writer { from } else { None };
                 let next = from.unwrap_or(state.next);
+                if self.nameless {
+                    self.name = session_name(id);
+                }
                 self.writer = Writer::Open { key, id, epoch, next, in_flight: 0, until: now };
             }
             News::OpenFailed { why, .. } => {
@@ -355,9 +372,8 @@ impl Client {
 
     fn read(&self, placed: &sequor_client::core::Placed, judge: &mut Judge) -> Result<(), Violation> {
         let producer = placed.batch.producer();
-        let Some(name) = self.names.get(&producer) else {
-            return Err(Violation(format!("{} was never told the name of producer {producer}", self.name)));
-        };
+        let session = session_name(producer);
+        let name = self.names.get(&producer).unwrap_or(&session);
         for (at, record) in (0u64..).zip(placed.batch.records()).skip(placed.skip as usize) {
             let record =
                 record.map_err(|error| Violation(format!("a delivered record is unreadable: {error}")))?;

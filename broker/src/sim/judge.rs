@@ -13,7 +13,8 @@
 //! * every batch that was called known is there, wherever that is;
 //! * no batch is there of which a client was told that it never will be;
 //! * every (producer, sequence) is there at most once, and in the order of sequences, without gap but for what was
-//!   sealed; and nothing follows the retirement of its producer;
+//!   sealed; and nothing follows the retirement of its producer or the end of its session;
+//! * no session ended before nobody had kept it alive for its whole ttl, by the log's own time;
 //! * what readers were delivered is the log, from where they began, in order, without gap or repeat;
 //! * all brokers have the same log and the same state.
 //!
@@ -28,7 +29,7 @@ use sequor_client::protocol::{Epoch, Offset, ProducerId, Sequence};
 use sequor_wal::{Index, Position, Term};
 
 use crate::core::Core;
-use crate::core::effect::{Effect, Effects, Retiring, Sealing, Written};
+use crate::core::effect::{Effect, Effects, Retiring, Sealing, SessionOpening, Written};
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,11 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// What a session's producer is called here: it has no name.
+pub(super) fn session_name(id: ProducerId) -> String {
+    format!("session {id}")
 }
 
 /// What the record of a producer at a sequence must contain.
@@ -295,7 +301,10 @@ struct Record {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Stream {
     next: Sequence,
+    /// Nothing may follow.
     retired: bool,
+    /// If it is a session: its ttl, and the log time until which it may not end. Milliseconds.
+    lease: Option<(u64, u64)>,
 }
 
 /// A broker's log up to what it applied, as the judge reads it. That each producer's numbers are used up in their order,
@@ -317,14 +326,16 @@ impl Reading {
             if entry.data.is_empty() {
                 continue;
             }
-            for effect in Effects::open(entry.data).map_err(|error| unreadable(&error))? {
-                reading.take(&effect.map_err(|error| unreadable(&error))?)?;
+            let effects = Effects::open(entry.data).map_err(|error| unreadable(&error))?;
+            let log_time_ms = effects.envelope.log_time_ms;
+            for effect in effects {
+                reading.take(log_time_ms, &effect.map_err(|error| unreadable(&error))?)?;
             }
         }
         Ok(reading)
     }
 
-    fn take(&mut self, effect: &Effect) -> Result<(), Violation> {
+    fn take(&mut self, log_time_ms: u64, effect: &Effect) -> Result<(), Violation> {
         match effect {
             Effect::Open(opening) => {
                 let name = self.names.entry(opening.id).or_insert_with(|| opening.name.to_string()).clone();
@@ -338,25 +349,45 @@ impl Reading {
                 self.read(&name, batch)?;
             }
             Effect::Seal(Sealing { id, first, end, .. }) => _ = self.use_up(*id, *first, *end)?,
-            Effect::Retire(Retiring { id, .. }) => {
-                let name = self.names.get(id).cloned().unwrap_or_default();
-                self.streams.entry(name).or_default().retired = true;
+            Effect::Retire(Retiring { id, .. }) => self.stream(*id)?.1.retired = true,
+            Effect::Session(SessionOpening { id, ttl_ms, .. }) => {
+                self.names.insert(*id, session_name(*id));
+                self.stream(*id)?.1.lease = Some((*ttl_ms, log_time_ms + ttl_ms));
+            }
+            Effect::Renew(id) => {
+                let (name, stream) = self.stream(*id)?;
+                match &mut stream.lease {
+                    Some((ttl_ms, until)) if !stream.retired => *until = log_time_ms + *ttl_ms,
+                    _ => return violated(format!("{name} is kept alive when it is {stream:?}")),
+                }
+            }
+            Effect::Expire(id) => {
+                let (name, stream) = self.stream(*id)?;
+                if stream.retired || stream.lease.is_none_or(|(_, until)| until > log_time_ms) {
+                    return violated(format!("{name} ends at {log_time_ms} ms when it is {stream:?}"));
+                }
+                stream.retired = true;
             }
         }
         Ok(())
     }
 
-    /// Numbers that come next are used up; whose they are.
-    fn use_up(&mut self, id: ProducerId, first: Sequence, end: Sequence) -> Result<String, Violation> {
-        let Some(name) = self.names.get(&id) else {
+    fn stream(&mut self, id: ProducerId) -> Result<(String, &mut Stream), Violation> {
+        let Some(name) = self.names.get(&id).cloned() else {
             return violated(format!("producer {id} was never opened"));
         };
         let stream = self.streams.entry(name.clone()).or_default();
+        Ok((name, stream))
+    }
+
+    /// Numbers that come next are used up; whose they are.
+    fn use_up(&mut self, id: ProducerId, first: Sequence, end: Sequence) -> Result<String, Violation> {
+        let (name, stream) = self.stream(id)?;
         if stream.retired || stream.next != first || first >= end {
             return violated(format!("{name} uses {first} to {end} when it stands at {stream:?}"));
         }
         stream.next = end;
-        Ok(name.clone())
+        Ok(name)
     }
 
     fn read(&mut self, name: &str, batch: &Batch) -> Result<(), Violation> {
@@ -388,7 +419,7 @@ mod tests {
     fn opened() -> Reading {
         let mut reading = Reading::default();
         let (id, epoch, instance) = (ProducerId(1), Epoch(1), Instance([1; 16]));
-        reading.take(&Effect::Open(Opening { id, epoch, instance, name: "a".into() })).unwrap();
+        reading.take(0, &Effect::Open(Opening { id, epoch, instance, name: "a".into() })).unwrap();
         reading
     }
 
@@ -408,12 +439,28 @@ mod tests {
     #[test]
     fn what_follows_a_retirement_is_seen() {
         let mut reading = opened();
-        reading.take(&Effect::Retire(Retiring { id: ProducerId(1), epoch: Epoch(1) })).unwrap();
+        reading.take(0, &Effect::Retire(Retiring { id: ProducerId(1), epoch: Epoch(1) })).unwrap();
         assert!(reading.use_up(ProducerId(1), Sequence(0), Sequence(1)).is_err());
         let mut judge = Judge::default();
         judge.retired("a", Sequence(0));
         assert!(judge.check_retired(&reading).is_ok());
         assert!(judge.check_retired(&opened()).is_err(), "it was never retired");
+    }
+
+    #[test]
+    fn a_session_that_ends_too_early_is_seen() {
+        let (id, instance) = (ProducerId(2), Instance([2; 16]));
+        let begun = || {
+            let mut reading = Reading::default();
+            reading.take(10, &Effect::Session(SessionOpening { id, instance, ttl_ms: 100 })).unwrap();
+            reading.take(60, &Effect::Renew(id)).unwrap();
+            reading
+        };
+        assert!(begun().take(159, &Effect::Expire(id)).is_err());
+        let mut over = begun();
+        assert!(over.take(160, &Effect::Expire(id)).is_ok());
+        assert!(over.take(160, &Effect::Renew(id)).is_err());
+        assert!(over.use_up(id, Sequence(0), Sequence(1)).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use super::{
     Call, Event, Failure, ProducerKey, SubscriptionKey, Time, Transmit,
+    keeping::Keeping,
     opening::Progress,
     producer::{News, Producer},
     session::{Owned, Owner, Session},
@@ -22,6 +23,7 @@ impl Session {
             Owner::Opening(key) => self.opening_answered(now, key, id, response),
             Owner::Batch(key, first) => self.batch_answered(now, (key, first), id, owned, response),
             Owner::Seal(key) => self.seal_answered(now, key, id, response),
+            Owner::KeepAlive(key) => self.keep_alive_answered(now, key, id, response),
             Owner::Call(call) => self.question_answered(now, call, id, response),
             Owner::Subscription(key) => self.subscription_answered(now, key, owned, id, response),
         }
@@ -53,6 +55,28 @@ impl Session {
             producer.seal_answered(now, id, response, |pauses| routing.pause(pauses), &mut news);
         }
         self.publish(news);
+    }
+
+    fn keep_alive_answered(&mut self, now: Time, key: ProducerKey, id: RequestId, response: Response) {
+        self.owners.remove(&id);
+        let Some(kept) = self.kept.get_mut(&key) else { return };
+        match response {
+            Response::Alive(_) => {
+                let others: Vec<_> = kept.attempts.ids().filter(|other| *other != id).collect();
+                kept.alive(now);
+                self.forget(others);
+            }
+            Response::Refused(refusal)
+                if refusal.class() == Class::Final && refusal != Refusal::DeadlinePassed =>
+            {
+                kept.over();
+            }
+            _ => {
+                kept.attempts.close(id);
+                let pause = self.routing.pause(kept.attempts.pauses());
+                kept.attempts.pause(now, pause);
+            }
+        }
     }
 
     /// What an answer says about where to send, and about how far the log is.
@@ -89,8 +113,11 @@ impl Session {
                 opening.attempts.pause(now, pause);
             }
             Progress::Opened(state) => {
-                let (from, numbers) = (opening.from, opening.numbers);
+                let (from, numbers, ttl) = (opening.from, opening.numbers, opening.ttl());
                 self.end_opening(key);
+                if let Some(ttl) = ttl {
+                    self.kept.insert(key, Keeping::new(state.id, ttl, now));
+                }
                 self.producers.insert(key, Producer::new(key, &state, from, numbers));
                 self.events.push_back(Event::Opened { producer: key, state });
             }

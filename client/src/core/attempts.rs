@@ -145,9 +145,14 @@ impl Attempts {
 
     /// When to look at it again, at the latest.
     pub(super) fn wake(&self, now: Time) -> Time {
+        self.deadline.min(self.patience(now))
+    }
+
+    /// The same for what has no deadline.
+    pub(super) fn patience(&self, now: Time) -> Time {
         let patience = self.current.as_ref().map_or(Time::NEVER, |attempt| attempt.give_up_at);
         let pause = if self.not_before > now { self.not_before } else { Time::NEVER };
-        self.deadline.min(patience).min(pause)
+        patience.min(pause)
     }
 
     /// Ids whose answers may still come.

@@ -19,6 +19,7 @@ impl Session {
     pub(super) fn flush(&mut self, now: Time) {
         self.flush_questions_to_one(now);
         if let Some(route) = self.routing.route(now, &mut self.transmits) {
+            self.flush_keep_alives(now, route);
             self.flush_openings(now, route);
             self.flush_questions(now, route);
             self.flush_producers(now, route);
@@ -33,8 +34,20 @@ impl Session {
             .chain(self.questions.values().map(|question| &question.attempts))
             .chain(self.consumers.values().map(|consumer| &consumer.attempts));
         let attempts = attempts.map(|attempts| attempts.wake(now)).min().unwrap_or(Time::NEVER);
+        let kept = self.kept.values().map(|kept| kept.wake(now)).min().unwrap_or(Time::NEVER);
         let producers = self.producers.values().map(Producer::wake).min().unwrap_or(Time::NEVER);
-        self.routing.wake(now, &wanted).min(attempts).min(producers)
+        self.routing.wake(now, &wanted).min(attempts).min(kept).min(producers)
+    }
+
+    fn flush_keep_alives(&mut self, now: Time, route: Route) {
+        for key in keys(&self.kept, |kept| kept.is_due(now, route.turn)) {
+            let (request, deadline) = (self.kept[&key].request(), self.kept[&key].deadline(now));
+            let id = self.send(now, route, Owner::KeepAlive(key), request, deadline);
+            let give_up_at = self.give_up_at(now);
+            if let Some(kept) = self.kept.get_mut(&key) {
+                kept.attempts.sent(id, route, give_up_at);
+            }
+        }
     }
 
     fn flush_openings(&mut self, now: Time, route: Route) {

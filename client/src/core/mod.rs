@@ -4,7 +4,7 @@
 //! simulator with virtual time and a network that loses, delays and reorders. Both run this very code.
 //!
 //! ```text
-//!   commands         open_producer, append, subscribe, lookup, list, resolve, retire, end, status
+//!   commands         open_producer, open_session, append, subscribe, lookup, list, resolve, retire, end, status
 //!   handle_*         connected, disconnected, response, stream_closed, timeout    ─►  Session
 //!   poll_transmit    Connect, Disconnect, Request, Subscribe, Unsubscribe         ◄─
 //!   poll_event       Opened, Acked, Known, Failed, Unknown, …                      ◄─
@@ -20,6 +20,7 @@
 //! | `attempts.rs` | the attempts of one request, and what is known of their outcomes |
 //! | `opening.rs` | how a producer's name is taken |
 //! | `producer.rs` | numbers, the window of batches in flight, what became of each |
+//! | `keeping.rs` | keeping a session alive |
 //! | `sealing.rs` | giving numbers up, so that "failed" is certain |
 //! | `consumer.rs` | a position in the log: neither gap nor repeat |
 //! | `time.rs` | a moment |
@@ -31,6 +32,7 @@ mod attempts;
 mod consumer;
 mod dispatch;
 mod event;
+mod keeping;
 mod opening;
 mod producer;
 mod routing;

@@ -5,21 +5,32 @@
 //!     ▲                      │
 //!     └── Fenced, and no ────┴──── Fenced, and an earlier attempt is open ──► refused
 //!         attempt is open
+//!
+//!   OpenSession ──────────────────► Opened: ours
 //! ```
 //!
 //! The bug this shape avoids: our first attempt is granted but its answer is lost; somebody else then opens the name,
 //! rightly; our second attempt is told `Fenced`. To look up and open again now would throw out the one who came after
 //! us. So that is done only when it is certain that none of our attempts ever held the name.
 
+use std::time::Duration;
+
 use super::{Numbers, OpenFailure, Time, attempts::Attempts};
 use crate::protocol::{
-    Class, Epoch, Instance, Lookup, Open, Producer, Refusal, Request, RequestId, Response, Sequence,
+    Class, Epoch, Instance, Lookup, Open, OpenSession, Producer, Refusal, Request, RequestId, Response,
+    Sequence,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Lookup,
-    Open { expected_epoch: Epoch },
+    Open {
+        expected_epoch: Epoch,
+    },
+    /// A session has no name that anybody else could hold.
+    Session {
+        ttl_ms: u32,
+    },
 }
 
 /// What an answer means for an opening.
@@ -58,12 +69,28 @@ impl Opening {
         Self { name, instance, from, numbers, step: Step::Lookup, attempts: Attempts::new(deadline) }
     }
 
+    /// A session, to write without a name.
+    pub(super) fn session(instance: Instance, ttl_ms: u32, deadline: Time) -> Self {
+        let step = Step::Session { ttl_ms };
+        let attempts = Attempts::new(deadline);
+        Self { name: String::new(), instance, from: None, numbers: Numbers::Own, step, attempts }
+    }
+
+    /// How long the session lives, if it is one.
+    pub(super) fn ttl(&self) -> Option<Duration> {
+        match self.step {
+            Step::Session { ttl_ms } => Some(Duration::from_millis(ttl_ms.into())),
+            Step::Lookup | Step::Open { .. } => None,
+        }
+    }
+
     /// What to send now.
     pub(super) fn request(&self) -> Request {
         let (name, instance) = (self.name.clone(), self.instance);
         match self.step {
             Step::Lookup => Request::Lookup(Lookup { name }),
             Step::Open { expected_epoch } => Request::Open(Open { name, instance, expected_epoch }),
+            Step::Session { ttl_ms } => Request::OpenSession(OpenSession { instance, ttl_ms }),
         }
     }
 
@@ -77,7 +104,9 @@ impl Opening {
             (Step::Lookup, Response::Refused(Refusal::UnknownProducer)) => {
                 self.open(Epoch::default(), Sequence(0))
             }
-            (Step::Open { .. }, Response::Opened(producer)) if producer.instance == self.instance => {
+            (Step::Open { .. } | Step::Session { .. }, Response::Opened(producer))
+                if producer.instance == self.instance =>
+            {
                 Progress::Opened(producer)
             }
             (_, Response::Refused(refusal)) => self.refused(id, refusal),

@@ -15,6 +15,7 @@ use super::{
     AppendRefused, Call, Event, Failure, Numbers, ProducerKey, SubscriptionKey, Time, Transmit,
     attempts::Attempts,
     consumer::Consumer,
+    keeping::Keeping,
     opening::Opening,
     producer::{Bounds, News, Producer},
     routing::{Backoff, Routing},
@@ -70,6 +71,7 @@ pub(super) enum Owner {
     Opening(ProducerKey),
     Batch(ProducerKey, Sequence),
     Seal(ProducerKey),
+    KeepAlive(ProducerKey),
     Call(Call),
     Subscription(SubscriptionKey),
 }
@@ -112,6 +114,8 @@ pub struct Session {
     pub(super) seen: Option<HighWater>,
     pub(super) openings: BTreeMap<ProducerKey, Opening>,
     pub(super) producers: BTreeMap<ProducerKey, Producer>,
+    /// Those whose sessions are kept alive.
+    pub(super) kept: BTreeMap<ProducerKey, Keeping>,
     pub(super) questions: BTreeMap<Call, Question>,
     pub(super) consumers: BTreeMap<SubscriptionKey, Consumer>,
     pub(super) owners: BTreeMap<RequestId, Owned>,
@@ -143,6 +147,7 @@ impl Session {
             seen: None,
             openings: BTreeMap::new(),
             producers: BTreeMap::new(),
+            kept: BTreeMap::new(),
             questions: BTreeMap::new(),
             consumers: BTreeMap::new(),
             owners: BTreeMap::new(),
@@ -169,6 +174,17 @@ impl Session {
         let key = ProducerKey(self.next_key());
         let instance = Instance(self.rng.random());
         self.openings.insert(key, Opening::new(name.to_owned(), instance, from, numbers, deadline));
+        self.flush(now);
+        key
+    }
+
+    /// Begins a session that lives for `ttl` without being kept alive, and is kept alive until its producer is closed. It
+    /// has a producer without a name. Ends with [`Event::Opened`] or [`Event::OpenFailed`].
+    pub fn open_session(&mut self, now: Time, ttl: Duration, deadline: Time) -> ProducerKey {
+        let key = ProducerKey(self.next_key());
+        let instance = Instance(self.rng.random());
+        let ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
+        self.openings.insert(key, Opening::session(instance, ttl_ms, deadline));
         self.flush(now);
         key
     }
@@ -213,6 +229,8 @@ impl Session {
     pub fn close_producer(&mut self, producer: ProducerKey) {
         let opening = self.openings.remove(&producer);
         let open = self.producers.remove(&producer);
+        let kept = self.kept.remove(&producer).map(|kept| kept.attempts.ids().collect::<Vec<_>>());
+        self.forget(kept.into_iter().flatten());
         let ids = opening.map(|opening| opening.attempts.ids().collect::<Vec<_>>());
         self.forget(ids.into_iter().flatten().chain(open.into_iter().flat_map(|open| open.ids())));
     }
@@ -321,6 +339,7 @@ impl Session {
         self.producers.values_mut().for_each(|producer| producer.disconnected(broker, &mut news));
         self.openings.values_mut().for_each(|opening| opening.attempts.disconnected(broker));
         self.questions.values_mut().for_each(|question| question.attempts.disconnected(broker));
+        self.kept.values_mut().for_each(|kept| kept.attempts.disconnected(broker));
         for consumer in self.consumers.values_mut() {
             if consumer.disconnected(broker) {
                 let pause = self.routing.pause(consumer.attempts.pauses());
@@ -363,7 +382,8 @@ impl Session {
         }
         let openings = self.openings.values_mut().map(|opening| &mut opening.attempts);
         let questions = self.questions.values_mut().map(|question| &mut question.attempts);
-        slow.extend(openings.chain(questions).filter_map(|attempts| attempts.give_up(now)));
+        let kept = self.kept.values_mut().map(|kept| &mut kept.attempts);
+        slow.extend(openings.chain(questions).chain(kept).filter_map(|attempts| attempts.give_up(now)));
         self.publish(news);
         slow.into_iter().for_each(|turn| self.routing.too_slow(now, turn));
         self.expire(now);
@@ -417,7 +437,9 @@ impl Session {
     pub fn subscription(&self, id: RequestId) -> Option<SubscriptionKey> {
         match self.owners.get(&id)?.owner {
             Owner::Subscription(key) => Some(key),
-            Owner::Opening(_) | Owner::Batch(..) | Owner::Seal(_) | Owner::Call(_) => None,
+            Owner::Opening(_) | Owner::Batch(..) | Owner::Seal(_) | Owner::KeepAlive(_) | Owner::Call(_) => {
+                None
+            }
         }
     }
 

@@ -15,10 +15,13 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    Acks, Append, ClientHello, Context, Delivery, Feature, Field, List, Lookup, Offset, Open, Placed,
-    ProducerId, Refusal, Request, RequestId, Resolve, Response, Retire, Sequence, ServerHello, Subscribe,
+    Acks, Append, ClientHello, Context, Delivery, Feature, Field, KeepAlive, List, Lookup, Offset, Open,
+    OpenSession, Placed, ProducerId, Refusal, Request, RequestId, Resolve, Response, Retire, Sequence,
+    ServerHello, Subscribe,
     frame::{Frame, FrameError, Kind, PLACE_BYTES, RawFrame, payload_bytes_max, within},
-    limits::{BATCH_BYTES_MAX, DEADLINE_MS_MAX, NAME_BYTES_MAX, TOKENS_MAX},
+    limits::{
+        BATCH_BYTES_MAX, DEADLINE_MS_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN, TOKENS_MAX,
+    },
 };
 
 #[derive(Serialize, Deserialize)]
@@ -75,7 +78,8 @@ pub fn encode_request(id: RequestId, context: &Context, request: &Request) -> Re
         Request::End => (Kind::End, Vec::new(), None),
         Request::Status => (Kind::Status, Vec::new(), None),
         Request::Subscribe(subscribe) => (Kind::Subscribe, postcard_of(subscribe), None),
-        Request::KeepAlive => (Kind::KeepAlive, Vec::new(), None),
+        Request::OpenSession(open) => (Kind::OpenSession, postcard_of(open), None),
+        Request::KeepAlive(alive) => (Kind::KeepAlive, postcard_of(alive), None),
     };
     let context = postcard_of(context);
     let mut body = postcard_of(&(context.len() as u32));
@@ -94,6 +98,7 @@ pub fn encode_response(id: RequestId, response: &Response) -> Result<Frame, Refu
         Response::Opened(producer) => (Kind::Opened, postcard_of(producer)),
         Response::Appended(appended) => (Kind::Appended, postcard_of(appended)),
         Response::Found(producer) => (Kind::Found, postcard_of(producer)),
+        Response::Alive(alive) => (Kind::Alive, postcard_of(alive)),
         Response::Resolved(resolved) => (Kind::Resolved, postcard_of(resolved)),
         Response::Retired(retired) => (Kind::Retired, postcard_of(retired)),
         Response::Listed(listed) => (Kind::Listed, postcard_of(listed)),
@@ -156,7 +161,8 @@ impl RawFrame {
             Kind::End => exactly::<()>(message).map(|()| Request::End)?,
             Kind::Status => exactly::<()>(message).map(|()| Request::Status)?,
             Kind::Subscribe => Request::Subscribe(exactly::<Subscribe>(message)?),
-            Kind::KeepAlive => exactly::<()>(message).map(|()| Request::KeepAlive)?,
+            Kind::OpenSession => Request::OpenSession(exactly::<OpenSession>(message)?),
+            Kind::KeepAlive => Request::KeepAlive(exactly::<KeepAlive>(message)?),
             Kind::Transact | Kind::Range | Kind::Watch => {
                 return Err(Refusal::Unsupported { what: Feature::KeyValue });
             }
@@ -182,6 +188,7 @@ impl RawFrame {
             Kind::Opened => Response::Opened(at_least(body)?),
             Kind::Appended => Response::Appended(at_least(body)?),
             Kind::Found => Response::Found(at_least(body)?),
+            Kind::Alive => Response::Alive(at_least(body)?),
             Kind::Resolved => Response::Resolved(at_least(body)?),
             Kind::Retired => Response::Retired(at_least(body)?),
             Kind::Listed => Response::Listed(at_least(body)?),
@@ -286,6 +293,13 @@ fn check_request(request: &Request) -> Result<(), Refusal> {
         | Request::End
         | Request::Status
         | Request::Subscribe(_)
-        | Request::KeepAlive => Ok(()),
+        | Request::KeepAlive(_) => Ok(()),
+        Request::OpenSession(OpenSession { ttl_ms, .. }) => {
+            let (least, most) = (SESSION_TTL_MS_MIN, SESSION_TTL_MS_MAX);
+            if (least..=most).contains(ttl_ms) {
+                return Ok(());
+            }
+            Err(Refusal::TtlOutOfRange { found: *ttl_ms, least, most })
+        }
     }
 }

@@ -180,6 +180,22 @@ pub enum Refusal {
         /// The limit, in intervals.
         limit: u64,
     },
+    /// There are as many sessions as there may be.
+    #[error("there are {limit} sessions, and can be no more at one time")]
+    SessionsFull {
+        /// The limit, in sessions.
+        limit: u64,
+    },
+    /// A session asks to live shorter or longer than it may.
+    #[error("a session lives {least} to {most} ms without being kept alive; {found} ms were asked for")]
+    TtlOutOfRange {
+        /// What was asked for. Milliseconds.
+        found: u32,
+        /// The shortest. Milliseconds.
+        least: u32,
+        /// The longest. Milliseconds.
+        most: u32,
+    },
 }
 
 impl Refusal {
@@ -202,6 +218,8 @@ impl Refusal {
             | Self::UnknownProducer
             | Self::TableFull { .. }
             | Self::SealsFull { .. }
+            | Self::SessionsFull { .. }
+            | Self::TtlOutOfRange { .. }
             | Self::EndMismatch { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::TooLarge { .. }
@@ -283,8 +301,6 @@ pub enum Feature {
     Tokens,
     /// An append that expects the end of the log.
     ExpectEnd,
-    /// Session producers and keep-alives.
-    Sessions,
     /// The key-value view.
     KeyValue,
     /// A subscription served by a broker that does not lead.
@@ -304,7 +320,6 @@ impl std::fmt::Display for Feature {
             Self::AcksBelowQuorum => f.write_str("acknowledgement below quorum"),
             Self::Tokens => f.write_str("fencing tokens"),
             Self::ExpectEnd => f.write_str("an expected end offset"),
-            Self::Sessions => f.write_str("sessions"),
             Self::KeyValue => f.write_str("the key-value view"),
             Self::FollowerReads => f.write_str("reads from a follower"),
         }

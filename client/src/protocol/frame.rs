@@ -63,12 +63,14 @@ pub enum Kind {
     Status = 0x0015,
     /// [`Request::Subscribe`](super::Request::Subscribe).
     Subscribe = 0x0016,
-    /// [`Request::KeepAlive`](super::Request::KeepAlive): reserved, refused by name.
+    /// [`Request::KeepAlive`](super::Request::KeepAlive).
     KeepAlive = 0x0017,
     /// [`Request::Retire`](super::Request::Retire).
     Retire = 0x0018,
     /// [`Request::List`](super::Request::List).
     List = 0x0019,
+    /// [`Request::OpenSession`](super::Request::OpenSession).
+    OpenSession = 0x001a,
     /// A transaction on log and key-value view: reserved.
     Transact = 0x0020,
     /// A read of the key-value view: reserved.
@@ -93,6 +95,8 @@ pub enum Kind {
     StatusIs = 0x8015,
     /// [`Response::Delivery`](super::Response::Delivery).
     Delivery = 0x8016,
+    /// [`Response::Alive`](super::Response::Alive).
+    Alive = 0x8017,
     /// [`Response::Retired`](super::Response::Retired).
     Retired = 0x8018,
     /// [`Response::Listed`](super::Response::Listed).
@@ -100,7 +104,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 27] = [
         Self::ClientHello,
         Self::Open,
         Self::Append,
@@ -112,6 +116,7 @@ impl Kind {
         Self::KeepAlive,
         Self::Retire,
         Self::List,
+        Self::OpenSession,
         Self::Transact,
         Self::Range,
         Self::Watch,
@@ -124,6 +129,7 @@ impl Kind {
         Self::EndIs,
         Self::StatusIs,
         Self::Delivery,
+        Self::Alive,
         Self::Retired,
         Self::Listed,
     ];

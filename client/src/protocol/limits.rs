@@ -31,6 +31,10 @@ pub const SEALS_MAX: usize = 65_536;
 pub const SEAL_REACH_MAX: u64 = (IN_FLIGHT_BATCHES_MAX * BATCH_RECORDS_MAX) as u64;
 /// Sealed intervals shown in the answer to an `open` or a lookup. Count.
 pub const SHOWN_SEALS_MAX: usize = 256;
+/// Shortest time that a session may ask to live without being kept alive. Milliseconds.
+pub const SESSION_TTL_MS_MIN: u32 = 500;
+/// Longest time that a session may ask to live without being kept alive. Milliseconds.
+pub const SESSION_TTL_MS_MAX: u32 = 3_600_000;
 /// Producers in one page of a list. Count.
 pub const LIST_MAX: usize = 512;
 /// Names in one page of a list. Bytes.

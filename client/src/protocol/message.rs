@@ -3,7 +3,7 @@
 //! ```text
 //! stream       opened by   carries
 //! Control      client      Hello first, then KeepAlive, Resolve, Status; small and urgent
-//! Requests     client      Open, Append, Lookup, Retire, List, End; answers in any order, matched by request id
+//! Requests     client      Open, OpenSession, Append, Lookup, Retire, List, End; answers in any order, matched by request id
 //! Subscription client      Subscribe once; the broker answers End if it agrees, then sends Delivery frames
 //!                          until one side ends it, all under the id of the Subscribe
 //! ```
@@ -174,8 +174,10 @@ pub enum Request {
     Status,
     /// Send me the log from an offset on. Only as the first frame of a subscription.
     Subscribe(Subscribe),
-    /// Keep the session alive (not supported in this version).
-    KeepAlive,
+    /// Begin a session, to write without a name.
+    OpenSession(OpenSession),
+    /// Keep a session alive.
+    KeepAlive(KeepAlive),
 }
 
 /// See [`Request::Open`].
@@ -187,6 +189,24 @@ pub struct Open {
     pub instance: Instance,
     /// The epoch the caller believes is current; 0 for a new name.
     pub expected_epoch: Epoch,
+}
+
+/// See [`Request::OpenSession`]. The answer is that of an `open`: a producer of epoch 1, without a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSession {
+    /// Who opens. Repeating an `open` with the same instance is harmless.
+    pub instance: Instance,
+    /// How long the session lives without being kept alive. Milliseconds,
+    /// [`SESSION_TTL_MS_MIN`](super::limits::SESSION_TTL_MS_MIN) to
+    /// [`SESSION_TTL_MS_MAX`](super::limits::SESSION_TTL_MS_MAX).
+    pub ttl_ms: u32,
+}
+
+/// See [`Request::KeepAlive`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepAlive {
+    /// The session's producer.
+    pub session: ProducerId,
 }
 
 /// See [`Request::Append`]. The batch itself names producer, epoch and sequence.
@@ -223,7 +243,7 @@ pub struct Resolve {
     pub seal: bool,
 }
 
-/// See [`Request::Retire`]. Repeating it is harmless.
+/// See [`Request::Retire`]. Repeating it is harmless. A session's producer may be retired too: the session is over then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retire {
     /// The producer.
@@ -257,6 +277,8 @@ pub enum Response {
     Appended(Appended),
     /// To [`Request::Lookup`].
     Found(Producer),
+    /// To [`Request::KeepAlive`].
+    Alive(Alive),
     /// To [`Request::Resolve`].
     Resolved(Resolved),
     /// To [`Request::Retire`].
@@ -290,6 +312,13 @@ pub struct Producer {
     pub sealed: Vec<(Sequence, Sequence)>,
     /// Whether the name was retired: nothing can ever be written under it again.
     pub retired: bool,
+}
+
+/// A session was kept alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alive {
+    /// How long it lives from now on without being kept alive again. Milliseconds.
+    pub ttl_ms: u32,
 }
 
 /// The end of a producer's stream.

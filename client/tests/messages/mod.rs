@@ -4,10 +4,11 @@
 
 use bytes::Bytes;
 use sequor_client::protocol::{
-    Acks, Append, Appended, BrokerId, ClientHello, ClusterId, Context, Counters, Delivery, End, Epoch,
-    Feature, Field, HighWater, Incarnation, Instance, Lineage, List, Listed, Lookup, Member, Offset, Open,
-    Placed, Producer, ProducerId, Refusal, Remembered, Request, Resolve, Resolved, Response, Retire, Retired,
-    Revision, Role, Sequence, ServerHello, Span, Status, Subscribe, Summary, Token, TraceContext,
+    Acks, Alive, Append, Appended, BrokerId, ClientHello, ClusterId, Context, Counters, Delivery, End, Epoch,
+    Feature, Field, HighWater, Incarnation, Instance, KeepAlive, Lineage, List, Listed, Lookup, Member,
+    Offset, Open, OpenSession, Placed, Producer, ProducerId, Refusal, Remembered, Request, Resolve, Resolved,
+    Response, Retire, Retired, Revision, Role, Sequence, ServerHello, Span, Status, Subscribe, Summary,
+    Token, TraceContext,
     batch::{BatchBuilder, Record},
 };
 
@@ -75,6 +76,7 @@ pub(crate) fn requests() -> Vec<(&'static str, Context, Request)> {
         Append { acks: Acks::Quorum, settled: Sequence(512), expect_end: Some(Offset(77)), batch: batch() };
     let resolve =
         Resolve { producer: ProducerId(0x0102), epoch: Epoch(3), sequence: Sequence(513), seal: true };
+    let open_session = OpenSession { instance: Instance([0x15; 16]), ttl_ms: 10_000 };
     let retire = Retire { producer: ProducerId(0x0102), epoch: Epoch(3) };
     let list = List { after: Some("migrations/db6".into()), limit: 100 };
     vec![
@@ -87,7 +89,8 @@ pub(crate) fn requests() -> Vec<(&'static str, Context, Request)> {
         ("end", full, Request::End),
         ("status", plain.clone(), Request::Status),
         ("subscribe", plain.clone(), Request::Subscribe(Subscribe { from: Offset(70_000) })),
-        ("keep-alive", plain, Request::KeepAlive),
+        ("open-session", plain.clone(), Request::OpenSession(open_session)),
+        ("keep-alive", plain, Request::KeepAlive(KeepAlive { session: ProducerId(0x0102) })),
     ]
 }
 
@@ -163,6 +166,7 @@ pub(crate) fn responses() -> Vec<(&'static str, Response)> {
         ("resolved-committed", Response::Resolved(Resolved::Committed { offset: Some(Offset(901)) })),
         ("resolved-sealed", Response::Resolved(Resolved::Sealed)),
         ("resolved-open", Response::Resolved(Resolved::Open)),
+        ("alive", Response::Alive(Alive { ttl_ms: 10_000 })),
         ("retirement", Response::Retired(Retired { next: Sequence(520) })),
         ("listed", Response::Listed(listed)),
         ("end-is", Response::End(end)),
@@ -204,6 +208,8 @@ pub(crate) fn refusals() -> Vec<(&'static str, Refusal)> {
         ("unsupported", Refusal::Unsupported { what: Feature::Codec(1) }),
         ("other-lineage", Refusal::OtherLineage { expected, found }),
         ("behind", Refusal::Behind),
+        ("sessions-full", Refusal::SessionsFull { limit: 100_000 }),
+        ("ttl-out-of-range", Refusal::TtlOutOfRange { found: 1, least: 500, most: 3_600_000 }),
         ("seals-full", Refusal::SealsFull { limit: 65_536 }),
         ("log-unreadable", Refusal::LogUnreadable { at: Offset(900) }),
     ]
