@@ -52,6 +52,47 @@ fn nothing_is_acknowledged_before_a_majority_has_it_on_disk() {
 }
 
 #[test]
+fn whoever_asks_for_it_is_told_when_the_leaders_own_disk_has_it_and_again_when_it_is_committed() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    let Request::Append(plain) = append(producer, 0, "x") else { unreachable!("it is an append") };
+    let id = trio.ask(Request::Append(Append { acks: Acks::Leader, ..plain.clone() }));
+    trio.pass(1);
+    assert_eq!(trio.answer(), None, "no disk has it");
+    trio.sync(1);
+    let Some((told, Response::Accepted(accepted))) = trio.answer() else {
+        panic!("the leader's disk has it")
+    };
+    assert_eq!((told, accepted.first), (id, Offset(0)));
+    assert_eq!(trio.answer(), None, "one disk of three is no majority");
+    trio.settle();
+    let (told, response) = trio.answer().expect("a majority has it");
+    assert_eq!((told, offset_of(&response)), (id, (Offset(0), false)));
+    assert_eq!(trio.answer(), None, "that was the last word");
+
+    let again = trio.call(Request::Append(Append { acks: Acks::Leader, ..plain }));
+    assert_eq!(offset_of(&again), (Offset(0), true), "a repetition is answered once");
+}
+
+#[test]
+fn what_a_majority_has_before_the_leader_is_told_once() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    let Request::Append(plain) = append(producer, 0, "x") else { unreachable!("it is an append") };
+    trio.ask(Request::Append(Append { acks: Acks::Leader, ..plain }));
+    trio.pass(1);
+    for follower in [2, 3] {
+        trio.deliver_to(follower);
+        trio.sync(follower);
+    }
+    trio.deliver_to(1);
+    let (_, response) = trio.answer().expect("two disks of three have it");
+    assert_eq!(offset_of(&response), (Offset(0), false));
+    trio.sync(1);
+    assert_eq!(trio.answer(), None, "the leader's own disk adds nothing");
+}
+
+#[test]
 fn a_commit_alone_writes_nothing() {
     let mut trio = Trio::with_leader();
     let producer = trio.open("a");
@@ -185,7 +226,7 @@ fn what_has_no_meaning_yet_is_refused_by_name() {
     let producer = trio.open("a");
     let Request::Append(plain) = append(producer, 0, "x") else { unreachable!("it is an append") };
     let cases = [
-        (Append { acks: Acks::Leader, ..plain.clone() }, Feature::AcksBelowQuorum),
+        (Append { acks: Acks::None, ..plain.clone() }, Feature::NoAcks),
         (Append { expect_end: Some(Offset(0)), ..plain }, Feature::ExpectEnd),
     ];
     for (append, what) in cases {

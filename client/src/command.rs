@@ -8,12 +8,12 @@ use tokio::{
 };
 
 use crate::{
-    core::{Numbers, ProducerKey, SubscriptionKey},
+    core::{ProducerKey, Style, SubscriptionKey},
     error::{AppendError, CallError, OpenError, TailError},
     pipeline::{Limits, Outcome, Room},
+    producer::Lost,
     protocol::{
-        self, BrokerId, End, List, Listed, Member, Offset, Resolve, Resolved, Retire, Retired, Sequence,
-        Status,
+        self, BrokerId, End, List, Listed, Member, Offset, Resolve, Resolved, Retire, Retired, Status,
         batch::{BatchBuilder, Record},
     },
     tail::Delivered,
@@ -36,8 +36,7 @@ pub(crate) enum Identity {
 pub(crate) enum Command {
     Open {
         identity: Identity,
-        from: Option<Sequence>,
-        numbers: Numbers,
+        style: Style,
         deadline: Instant,
         limits: Limits,
         reply: Reply<Opened>,
@@ -55,6 +54,11 @@ pub(crate) enum Command {
         deadline: Instant,
         reply: Reply<Outcome>,
         room: Room,
+    },
+    /// Asks what was lost since the last time.
+    Lost {
+        producer: ProducerKey,
+        reply: Reply<Vec<Lost>>,
     },
     Flush {
         producer: ProducerKey,

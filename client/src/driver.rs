@@ -199,11 +199,11 @@ impl Driver {
     fn obey(&mut self, command: Command) {
         let now = self.now();
         match command {
-            Command::Open { identity, from, numbers, deadline, limits, reply } => {
+            Command::Open { identity, style, deadline, limits, reply } => {
                 let deadline = self.time(deadline);
                 let key = match identity {
-                    Identity::Name(name) => self.session.open_producer(now, &name, from, numbers, deadline),
-                    Identity::Session(ttl) => self.session.open_session(now, ttl, deadline),
+                    Identity::Name(name) => self.session.open_producer(now, &name, style, deadline),
+                    Identity::Session(ttl) => self.session.open_session(now, ttl, style.acks, deadline),
                 };
                 self.opening.insert(key, (limits, reply));
             }
@@ -222,6 +222,11 @@ impl Driver {
             Command::Flush { producer, reply } => {
                 if let Some(pipeline) = self.pipelines.get_mut(&producer) {
                     pipeline.flush(reply);
+                }
+            }
+            Command::Lost { producer, reply } => {
+                if let Some(pipeline) = self.pipelines.get_mut(&producer) {
+                    let _gone = reply.send(pipeline.take_lost());
                 }
             }
             Command::Ask { question, deadline } => self.ask(now, question, deadline),
@@ -400,6 +405,11 @@ impl Driver {
             Event::OpenFailed { producer, why } => {
                 if let Some((_, reply)) = self.opening.remove(&producer) {
                     let _gone = reply.send(Err(why.into()));
+                }
+            }
+            Event::Accepted { producer, first, count, offset } => {
+                if let Some(pipeline) = self.pipelines.get_mut(&producer) {
+                    pipeline.accepted(&Receipt::provisional(first, offset, count));
                 }
             }
             Event::Acked { producer, first, count, offset, duplicate, rest } => {

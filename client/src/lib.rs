@@ -50,7 +50,7 @@ pub use self::{
     config::{Config, ConfigError, ContextBroker, ContextFile, TlsFiles},
     connection::LinkError,
     error::{AppendError, CallError, ConnectError, OpenError, TailError},
-    producer::{Acknowledgement, OpenProducer, Producer, Receipt},
+    producer::{Acknowledgement, Lost, OpenProducer, Producer, Receipt},
     tail::{Tail, TailBatch, TailRecord},
     tls::TlsError,
 };

@@ -17,12 +17,15 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::{
     core::{AppendRefused, ProducerKey, Session, Time},
     error::AppendError,
-    producer::Receipt,
+    producer::{Lost, Receipt},
     protocol::{
         Sequence,
         batch::{BatchBuilder, PushError, Record},
     },
 };
+
+/// Losses that wait for somebody to ask. Count.
+const LOST_MAX: usize = 65_536;
 
 pub(crate) type Outcome = Result<Receipt, AppendError>;
 
@@ -34,32 +37,50 @@ pub(crate) struct Room {
     pub(crate) batch: Option<OwnedSemaphorePermit>,
 }
 
+/// Somebody who handed a batch or a record over: who is told, unless that was done already, and the room it takes.
+#[derive(Debug)]
+struct Caller {
+    reply: Option<oneshot::Sender<Outcome>>,
+    #[allow(dead_code, reason = "held, not read")]
+    room: Room,
+}
+
+impl Caller {
+    fn new(reply: oneshot::Sender<Outcome>, room: Room) -> Self {
+        Self { reply: Some(reply), room }
+    }
+
+    /// Tells it; false if it knows something else already, or does not want to know.
+    fn tell(&mut self, outcome: Outcome) -> bool {
+        self.reply.take().is_some_and(|reply| reply.send(outcome).is_ok())
+    }
+}
+
 /// Who waits for a batch.
 #[derive(Debug)]
 enum Waiting {
     /// The caller who made it.
-    Whole(oneshot::Sender<Outcome>, Room),
+    Whole(Caller),
     /// The callers of its records, in their order.
-    Records(Vec<(oneshot::Sender<Outcome>, Room)>),
+    Records(Vec<Caller>),
 }
 
 impl Waiting {
-    fn fail(self, why: &AppendError) {
-        // A caller that is gone does not want to know.
-        match self {
-            Self::Whole(caller, _room) => _ = caller.send(Err(why.clone())),
-            Self::Records(callers) => {
-                callers.into_iter().for_each(|(caller, _room)| _ = caller.send(Err(why.clone())));
-            }
-        }
+    /// Tells everybody; false if somebody did not hear it.
+    fn fail(&mut self, why: &AppendError) -> bool {
+        let callers = match self {
+            Self::Whole(caller) => std::slice::from_mut(caller),
+            Self::Records(callers) => callers,
+        };
+        callers.iter_mut().fold(true, |all, caller| caller.tell(Err(why.clone())) && all)
     }
 
-    fn acknowledge(self, receipt: Receipt) {
+    fn acknowledge(&mut self, receipt: &Receipt) {
         match self {
-            Self::Whole(caller, _room) => _ = caller.send(Ok(receipt)),
+            Self::Whole(caller) => _ = caller.tell(Ok(receipt.clone())),
             Self::Records(callers) => {
-                for ((caller, _room), receipt) in callers.into_iter().zip(receipt.of_records()) {
-                    let _gone = caller.send(Ok(receipt));
+                for (caller, receipt) in callers.iter_mut().zip(receipt.of_records()) {
+                    caller.tell(Ok(receipt));
                 }
             }
         }
@@ -113,7 +134,7 @@ pub(crate) struct Limits {
 pub(crate) struct Pipeline {
     limits: Limits,
     gathering: BatchBuilder,
-    gatherers: Vec<(oneshot::Sender<Outcome>, Room)>,
+    gatherers: Vec<Caller>,
     /// Of the first record gathered.
     deadline: Time,
     queued: VecDeque<Queued>,
@@ -121,6 +142,8 @@ pub(crate) struct Pipeline {
     flushes: Vec<oneshot::Sender<Result<(), AppendError>>>,
     /// The first failure since the last flush.
     failure: Option<AppendError>,
+    /// What failed and was told to nobody.
+    lost: Vec<Lost>,
     /// Its producer was dropped: it goes when all is answered.
     released: bool,
 }
@@ -136,6 +159,7 @@ impl Pipeline {
             in_flight: BTreeMap::new(),
             flushes: Vec::new(),
             failure: None,
+            lost: Vec::new(),
             released: false,
         }
     }
@@ -161,7 +185,7 @@ impl Pipeline {
         if self.gatherers.is_empty() {
             self.deadline = deadline;
         }
-        self.gatherers.push((caller, room));
+        self.gatherers.push(Caller::new(caller, room));
         if self.gathering.count() == self.limits.batch_records {
             self.seal();
         }
@@ -176,7 +200,8 @@ impl Pipeline {
         room: Room,
     ) {
         self.seal();
-        self.queued.push_back(Queued { batch, deadline, waiting: Waiting::Whole(caller, room) });
+        let waiting = Waiting::Whole(Caller::new(caller, room));
+        self.queued.push_back(Queued { batch, deadline, waiting });
     }
 
     fn seal(&mut self) {
@@ -220,7 +245,7 @@ impl Pipeline {
                     let in_flight = InFlight { records, waiting, parts: BTreeMap::new() };
                     self.in_flight.insert(first, in_flight);
                 }
-                Err(refused) => self.fail(waiting, refused.into()),
+                Err(refused) => _ = self.fail(waiting, refused.into()),
             }
         }
         if self.is_idle() {
@@ -231,27 +256,56 @@ impl Pipeline {
         }
     }
 
-    fn fail(&mut self, waiting: Waiting, why: AppendError) {
-        waiting.fail(&why);
+    /// Tells everybody; false if somebody did not hear it.
+    fn fail(&mut self, mut waiting: Waiting, why: AppendError) -> bool {
+        let heard = waiting.fail(&why);
         self.failure.get_or_insert(why);
+        heard
+    }
+
+    /// The leader has a batch: its callers are told, and it is kept until a majority has it.
+    pub(crate) fn accepted(&mut self, receipt: &Receipt) {
+        if let Some((_, batch)) = self.holding(receipt.first_sequence)
+            && batch.records == receipt.records
+        {
+            batch.waiting.acknowledge(receipt);
+        }
     }
 
     /// A batch is written, or a part of one.
     pub(crate) fn acknowledged(&mut self, receipt: Receipt) {
         let Some((first, batch)) = self.holding(receipt.first_sequence) else { return };
         if let Some(receipt) = batch.join(receipt)
-            && let Some(InFlight { waiting, .. }) = self.in_flight.remove(&first)
+            && let Some(InFlight { mut waiting, .. }) = self.in_flight.remove(&first)
         {
-            waiting.acknowledge(receipt);
+            waiting.acknowledge(&receipt);
         }
     }
 
     /// A batch, or a part of one, is not, or not known to be, written.
     pub(crate) fn failed(&mut self, first: Sequence, why: AppendError) {
         let Some((first, _)) = self.holding(first) else { return };
-        if let Some(InFlight { waiting, .. }) = self.in_flight.remove(&first) {
-            self.fail(waiting, why);
+        if let Some(InFlight { waiting, records, .. }) = self.in_flight.remove(&first)
+            && !self.fail(waiting, why.clone())
+        {
+            self.lose(first, first.plus(u64::from(records.max(1)) - 1), why);
         }
+    }
+
+    /// Notes what is lost without anybody having been told. What follows each other is one loss.
+    fn lose(&mut self, first: Sequence, last: Sequence, why: AppendError) {
+        let is_full = self.lost.len() >= LOST_MAX;
+        match self.lost.last_mut() {
+            Some(lost) if lost.last.plus(1) == first => lost.last = last,
+            // Nobody asks: the next flush fails in any case.
+            _ if is_full => {}
+            _ => self.lost.push(Lost { first, last, why }),
+        }
+    }
+
+    /// What was lost since the last call.
+    pub(crate) fn take_lost(&mut self) -> Vec<Lost> {
+        std::mem::take(&mut self.lost)
     }
 
     /// The batch that holds a number, and its first number; none once a part of it has failed.

@@ -15,11 +15,11 @@ use tokio::{
 use crate::{
     client::Client,
     command::{Command, Identity, Released},
-    core::{Numbers, ProducerKey},
+    core::{Numbers, ProducerKey, Style},
     error::{AppendError, OpenError},
     pipeline::{Limits, Outcome, Room},
     protocol::{
-        self, Epoch, Offset, Sequence, Span,
+        self, Acks, Epoch, Offset, Sequence, Span,
         batch::{BatchBuilder, Record},
         limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, IN_FLIGHT_BATCHES_MAX},
     },
@@ -41,6 +41,8 @@ pub struct Receipt {
     pub records: u32,
     /// Whether an earlier attempt had written it, or a part of it: that was not written again.
     pub duplicate: bool,
+    /// Whether only the leader is known to have it ([`Acks::Leader`]): another leader may put it elsewhere, or lose it.
+    pub provisional: bool,
     /// Where the last records lie, if they do not follow the first ones: an earlier attempt wrote them in other batches.
     pub rest: Vec<Span>,
 }
@@ -57,7 +59,13 @@ impl Receipt {
         let (start, count) =
             rest.last().map_or((first_offset, records - scattered), |span| (span.offset, span.count));
         let last_offset = start.plus(u64::from(count.max(1)) - 1);
-        Self { first_sequence, first_offset, last_offset, records, duplicate, rest }
+        Self { first_sequence, first_offset, last_offset, records, duplicate, provisional: false, rest }
+    }
+
+    /// Where the leader has put it, for as long as it stays.
+    pub(crate) fn provisional(first_sequence: Sequence, first_offset: Offset, records: u32) -> Self {
+        let receipt = Self::new(first_sequence, first_offset, records, false, Vec::new());
+        Self { provisional: true, ..receipt }
     }
 
     /// The receipt of both, if `next` is of the records that follow these.
@@ -83,9 +91,22 @@ impl Receipt {
     pub(crate) fn of_records(&self) -> impl Iterator<Item = Self> {
         let offsets = self.places().flat_map(|span| (span.offset.0..).take(span.count as usize));
         (self.first_sequence.0..).zip(offsets).map(|(sequence, offset)| {
-            Self::new(Sequence(sequence), Offset(offset), 1, self.duplicate, Vec::new())
+            let record = Self::new(Sequence(sequence), Offset(offset), 1, self.duplicate, Vec::new());
+            Self { provisional: self.provisional, ..record }
         })
     }
+}
+
+/// Numbers that are not written, or not known to be, though nobody was told so: their callers were answered before it
+/// was known ([`Acks::Leader`]), or did not wait for the answer.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    /// The first number.
+    pub first: Sequence,
+    /// The last number.
+    pub last: Sequence,
+    /// What became of them: of the first ones, if several batches that follow each other were lost.
+    pub why: AppendError,
 }
 
 /// The future outcome of something that was handed over. To drop it changes nothing but that nobody is told.
@@ -113,8 +134,7 @@ pub struct OpenProducer {
     deadline: Duration,
     in_flight_bytes: usize,
     limits: Limits,
-    from: Option<Sequence>,
-    numbers: Numbers,
+    style: Style,
 }
 
 impl OpenProducer {
@@ -126,14 +146,14 @@ impl OpenProducer {
             batch_bytes: config.batch_bytes.min(BATCH_BYTES_MAX),
         };
         let (deadline, in_flight_bytes) = (config.deadline, config.in_flight_bytes);
-        Self { client, identity, deadline, in_flight_bytes, limits, from: None, numbers: Numbers::Own }
+        Self { client, identity, deadline, in_flight_bytes, limits, style: Style::default() }
     }
 
     /// Begins at this number instead of the next one of the name: what was written from there on is handed over once
     /// more, in whatever batches, and recognised. Where numbers mean something outside, as the rows of a table do, that
     /// is how to go on without knowing what became of the last ones. A number that would leave a gap is refused.
     pub fn from_sequence(mut self, from: Sequence) -> Self {
-        self.from = Some(from);
+        self.style.from = Some(from);
         self
     }
 
@@ -142,7 +162,17 @@ impl OpenProducer {
     /// be done to numbers that mean something outside: then the outcome is unknown, and whoever opens the name next
     /// learns it.
     pub fn keep_numbers(mut self) -> Self {
-        self.numbers = Numbers::Meaningful;
+        self.style.numbers = Numbers::Meaningful;
+        self
+    }
+
+    /// When callers are answered. By default when a majority has the batch on stable storage. With [`Acks::Leader`] when
+    /// the leader has it: sooner, with a provisional receipt. [`Acks::None`] asks for nothing more than that
+    /// [`Producer::append`] returns: its acknowledgement may be dropped. In all three cases the library keeps what it was
+    /// handed, and sends it again, until a majority has it; what it cannot keep is told by [`Producer::lost`] and
+    /// [`Producer::flush`].
+    pub fn acks(mut self, acks: Acks) -> Self {
+        self.style.acks = if acks == Acks::Leader { Acks::Leader } else { Acks::Quorum };
         self
     }
 
@@ -176,9 +206,9 @@ impl OpenProducer {
     ///
     /// [`OpenError`]; nothing is written under the name then.
     pub async fn open(self) -> Result<Producer, OpenError> {
-        let Self { client, identity, deadline, in_flight_bytes, limits, from, numbers } = self;
+        let Self { client, identity, deadline, in_flight_bytes, limits, style } = self;
         let until = Instant::now() + deadline;
-        let command = |reply| Command::Open { identity, from, numbers, deadline: until, limits, reply };
+        let command = |reply| Command::Open { identity, style, deadline: until, limits, reply };
         let (key, opened) = client.call(command).await.ok_or(OpenError::Closed)??;
         let batches = Arc::new(Semaphore::new(limits.in_flight_batches));
         let bytes = Arc::new(Semaphore::new(in_flight_bytes));
@@ -262,6 +292,17 @@ impl Producer {
         let permits =
             u32::try_from(bytes.min(self.in_flight_bytes)).expect("in_flight_bytes is at most a GiB");
         Arc::clone(&self.bytes).acquire_many_owned(permits).await.map_err(|_| AppendError::Closed)
+    }
+
+    /// What was lost since the last call although nobody was told: see [`Lost`]. What is still in flight may yet be. At
+    /// most 65,536 losses wait to be asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Closed`].
+    pub async fn lost(&self) -> Result<Vec<Lost>, AppendError> {
+        let command = |reply| Command::Lost { producer: self.key, reply };
+        self.client.call(command).await.ok_or(AppendError::Closed)
     }
 
     /// Sends what is gathered, and waits until everything handed over has its outcome.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use sequor_client::core::{
-    AppendRefused, Config, Event, Failure, Numbers, ProducerKey, Session, Time, Transmit,
+    AppendRefused, Config, Event, Failure, Numbers, ProducerKey, Session, Style, Time, Transmit,
 };
 use sequor_client::protocol::{
     Appended, BrokerId, ClusterId, Epoch, Feature, Incarnation, Lineage, Member, Offset, Producer,
@@ -30,7 +30,12 @@ impl Played {
     fn open(numbers: Numbers, from: Option<Sequence>) -> Self {
         let member = Member { id: BROKER, address: "broker:7400".into() };
         let mut session = Session::new(Config::new(CLUSTER, vec![member]), 1, Time(0));
-        let key = session.open_producer(Time(0), "name", from, numbers, Time(30_000_000));
+        let key = session.open_producer(
+            Time(0),
+            "name",
+            Style { from, numbers, ..Style::default() },
+            Time(30_000_000),
+        );
         let mut played = Self { session, now: Time(1), key };
         played.connect();
         let (id, request) = played.request();

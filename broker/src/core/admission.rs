@@ -45,23 +45,31 @@ pub(super) struct Arrived {
 
 #[derive(Debug)]
 enum Task {
-    Change(Operation),
+    Change {
+        operation: Operation,
+        /// Its caller also wants to know when this broker's own disk has it.
+        early: bool,
+    },
     Ask(Question),
 }
 
 impl Task {
     fn bytes(&self) -> usize {
         match self {
-            Self::Change(Operation::Append { batch, .. }) => REQUEST_BYTES + batch.bytes().len(),
-            Self::Change(_) | Self::Ask(_) => REQUEST_BYTES,
+            Self::Change { operation: Operation::Append { batch, .. }, .. } => {
+                REQUEST_BYTES + batch.bytes().len()
+            }
+            Self::Change { .. } | Self::Ask(_) => REQUEST_BYTES,
         }
     }
 
     /// Bytes that it may take in an entry.
     fn entry_bytes(&self) -> usize {
         match self {
-            Self::Change(Operation::Append { batch, .. }) => effect::append_bytes(batch.bytes().len()),
-            Self::Change(_) => SMALL_EFFECT_BYTES_MAX,
+            Self::Change { operation: Operation::Append { batch, .. }, .. } => {
+                effect::append_bytes(batch.bytes().len())
+            }
+            Self::Change { .. } => SMALL_EFFECT_BYTES_MAX,
             Self::Ask(_) => 0,
         }
     }
@@ -111,6 +119,19 @@ struct Draft {
     effects: Vec<Effect>,
     bytes: usize,
     answers: Vec<(Caller, Answer)>,
+    /// Provisional answers, for when this broker's own disk has the entry.
+    early: Vec<(Caller, Response)>,
+}
+
+impl Draft {
+    /// Gives `caller` a provisional answer as well, if its request is the last one decided and wrote something.
+    fn accept_last(&mut self, caller: Caller) {
+        if let Some((last, Answer::Wrote(Response::Appended(appended)))) = self.answers.last()
+            && *last == caller
+        {
+            self.early.push((caller, Response::Accepted(appended.clone())));
+        }
+    }
 }
 
 impl Core {
@@ -185,7 +206,8 @@ impl Core {
 
     /// Decides as much of the queue as one entry can hold.
     fn draft(&mut self, now: Time, machine: Machine) -> Draft {
-        let mut draft = Draft { machine, effects: Vec::new(), bytes: ENVELOPE_BYTES, answers: Vec::new() };
+        let (effects, answers, early) = (Vec::new(), Vec::new(), Vec::new());
+        let mut draft = Draft { machine, effects, bytes: ENVELOPE_BYTES, answers, early };
         let follows = draft.machine.advance_to(self.clock.read(now));
         debug_assert!(follows, "a leader's clock goes on from the time of the last entry");
         while let Some(bytes) = self.queue.next_entry_bytes() {
@@ -199,7 +221,12 @@ impl Core {
             }
             match arrived.task {
                 Task::Ask(question) => draft.answers.push((arrived.caller, Answer::Question(question))),
-                Task::Change(operation) => self.decide(&mut draft, arrived.caller, &operation),
+                Task::Change { operation, early } => {
+                    self.decide(&mut draft, arrived.caller, &operation);
+                    if early {
+                        draft.accept_last(arrived.caller);
+                    }
+                }
             }
         }
         draft
@@ -257,6 +284,7 @@ impl Core {
                 head.machine = draft.machine;
                 self.counters.proposals += 1;
                 self.count_written(&draft.effects);
+                self.waiting.for_sync(place.0, place.1, draft.early);
                 self.waiting.for_entry(place.0, place.1, draft.answers);
             }
             None => {
@@ -318,7 +346,7 @@ fn understand(request: Request) -> Result<Task, Refusal> {
     match request {
         Request::Open(open) => {
             check_name(&open.name)?;
-            Ok(Task::Change(Operation::Open {
+            Ok(change(Operation::Open {
                 name: Arc::from(open.name),
                 instance: open.instance,
                 expected: open.expected_epoch,
@@ -327,12 +355,10 @@ fn understand(request: Request) -> Result<Task, Refusal> {
         Request::Append(append) => understand_append(append),
         Request::Lookup(lookup) => check_name(&lookup.name).map(|()| Task::Ask(Question::Lookup(lookup))),
         Request::Resolve(Resolve { producer, epoch, sequence, seal: true }) => {
-            Ok(Task::Change(Operation::Seal { producer, epoch, through: sequence }))
+            Ok(change(Operation::Seal { producer, epoch, through: sequence }))
         }
         Request::Resolve(resolve) => Ok(Task::Ask(Question::Resolve(resolve))),
-        Request::Retire(Retire { producer, epoch }) => {
-            Ok(Task::Change(Operation::Retire { producer, epoch }))
-        }
+        Request::Retire(Retire { producer, epoch }) => Ok(change(Operation::Retire { producer, epoch })),
         Request::List(list) => {
             list.after.as_deref().map_or(Ok(()), check_name)?;
             Ok(Task::Ask(Question::List(list)))
@@ -341,16 +367,20 @@ fn understand(request: Request) -> Result<Task, Refusal> {
         Request::Subscribe(subscribe) => Ok(Task::Ask(Question::Subscribe(subscribe.from))),
         Request::OpenSession(OpenSession { instance, ttl_ms }) => {
             check_ttl(ttl_ms)?;
-            Ok(Task::Change(Operation::OpenSession { instance, ttl_ms: ttl_ms.into() }))
+            Ok(change(Operation::OpenSession { instance, ttl_ms: ttl_ms.into() }))
         }
-        Request::KeepAlive(alive) => Ok(Task::Change(Operation::Renew(alive.session))),
+        Request::KeepAlive(alive) => Ok(change(Operation::Renew(alive.session))),
         Request::Status => unreachable!("a status was answered when it arrived"),
     }
 }
 
+fn change(operation: Operation) -> Task {
+    Task::Change { operation, early: false }
+}
+
 fn understand_append(append: wire::Append) -> Result<Task, Refusal> {
-    if append.acks != Acks::Quorum {
-        return Err(Refusal::Unsupported { what: Feature::AcksBelowQuorum });
+    if append.acks == Acks::None {
+        return Err(Refusal::Unsupported { what: Feature::NoAcks });
     }
     if append.expect_end.is_some() {
         return Err(Refusal::Unsupported { what: Feature::ExpectEnd });
@@ -363,7 +393,8 @@ fn understand_append(append: wire::Append) -> Result<Task, Refusal> {
     // for a repetition, must not get in.
     batch.check_records()?;
     batch.verify_digest()?;
-    Ok(Task::Change(Operation::Append { batch, settled: append.settled }))
+    let operation = Operation::Append { batch, settled: append.settled };
+    Ok(Task::Change { operation, early: append.acks == Acks::Leader })
 }
 
 fn check_ttl(ttl_ms: u32) -> Result<(), Refusal> {

@@ -404,6 +404,7 @@ impl Core {
         if self.halt.is_some() {
             return;
         }
+        self.give_early_answers();
         let messages = self.node.settle();
         if let Err(halt) = self.send(now, messages) {
             self.halt(halt);
@@ -497,6 +498,16 @@ impl Core {
         }
         for (caller, response) in released.lost {
             self.reply(caller, response);
+        }
+    }
+
+    /// Tells those who asked for it that this broker's own disk has what they wrote.
+    fn give_early_answers(&mut self) {
+        if self.node.leads() {
+            let durable = self.node.log().durable();
+            for (caller, response) in self.waiting.synced(durable, |index| self.node.term_of(index)) {
+                self.reply(caller, response);
+            }
         }
     }
 

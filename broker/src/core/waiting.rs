@@ -57,6 +57,8 @@ pub(super) struct Waiting {
     entries: BTreeMap<Index, (Term, Vec<(Caller, Answer)>)>,
     /// Up to this index only questions are left in `entries`.
     given: Index,
+    /// Provisional answers, for when this broker's own disk has the entry.
+    accepted: BTreeMap<Index, (Term, Vec<(Caller, Response)>)>,
     proofs: VecDeque<Proof>,
     next_proof: u64,
 }
@@ -76,6 +78,29 @@ impl Waiting {
     pub(super) fn for_entry(&mut self, index: Index, term: Term, answers: Vec<(Caller, Answer)>) {
         let clash = self.entries.insert(index, (term, answers));
         debug_assert!(clash.is_none(), "two proposals of one leader at index {index}");
+    }
+
+    /// Lets provisional answers wait until this broker's own disk has the entry that was proposed at (index, term).
+    pub(super) fn for_sync(&mut self, index: Index, term: Term, answers: Vec<(Caller, Response)>) {
+        if !answers.is_empty() {
+            self.accepted.insert(index, (term, answers));
+        }
+    }
+
+    /// Takes the provisional answers of all entries up to `durable`, but for those whose callers know more by now.
+    pub(super) fn synced(
+        &mut self,
+        durable: Index,
+        term: impl Fn(Index) -> Option<Term>,
+    ) -> Vec<(Caller, Response)> {
+        let mut given = Vec::new();
+        while let Some(entry) = self.accepted.first_entry().filter(|entry| *entry.key() <= durable) {
+            let (index, (expected, answers)) = entry.remove_entry();
+            if index > self.given && term(index) == Some(expected) {
+                given.extend(answers);
+            }
+        }
+        given
     }
 
     /// Lets answers wait for a proof of leadership; returns the number of the round to begin.
@@ -135,6 +160,7 @@ impl Waiting {
 
     /// Leadership is lost: everything that is not known to be committed is answered now.
     pub(super) fn deposed(&mut self, commit: Index, leader: Option<BrokerId>) -> Vec<(Caller, Response)> {
+        self.accepted.clear();
         let above = self.entries.split_off(&(commit + 1));
         let entries = above.into_values().flat_map(|(_, answers)| answers);
         let proofs = std::mem::take(&mut self.proofs).into_iter().flat_map(|proof| proof.answers);

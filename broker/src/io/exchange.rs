@@ -118,9 +118,14 @@ impl Exchange {
         fresh
     }
 
-    /// Queues the answer to a request; the writer takes all that are queued at once.
+    /// Queues an answer to a request; the writer takes all that are queued at once. The request is open until the last
+    /// one.
     pub(super) fn answer(&self, id: RequestId, response: &Response) {
-        let Some(bytes) = self.open.borrow_mut().remove(&id) else { return };
+        let held = match response.is_final() {
+            true => self.open.borrow_mut().remove(&id),
+            false => self.open.borrow().get(&id).map(|_| 0),
+        };
+        let Some(bytes) = held else { return };
         let frame = frame::encode_response(id, response).or_else(|refusal| {
             tracing::error!(%id, %refusal, "an answer does not fit its frame");
             frame::encode_response(id, &Response::Refused(Refusal::Unavailable))

@@ -12,13 +12,13 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sequor_client::core::{
-    AppendRefused, Call, Config, Event as News, Failure, Numbers, OpenFailure, ProducerKey, Session,
+    AppendRefused, Call, Config, Event as News, Failure, Numbers, OpenFailure, ProducerKey, Session, Style,
     SubscriptionKey, Time as ClientTime, Transmit,
 };
 use sequor_client::protocol::batch::BatchBuilder;
 use sequor_client::protocol::{
-    BrokerId, Epoch, Member, Offset, ProducerId, Refusal, RequestId, Response, Retire, Sequence, ServerHello,
-    Span,
+    Acks, BrokerId, Epoch, Member, Offset, ProducerId, Refusal, RequestId, Response, Retire, Sequence,
+    ServerHello, Span,
 };
 
 use super::chance::{chance, within};
@@ -204,7 +204,8 @@ impl Client {
         let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
         if self.nameless {
             let ttl = Duration::from_micros(within(&mut self.random, TTL_US));
-            let key = self.session.open_session(client_time(now), ttl, deadline);
+            let acks = if chance(&mut self.random, 300) { Acks::Leader } else { Acks::Quorum };
+            let key = self.session.open_session(client_time(now), ttl, acks, deadline);
             self.writer = Writer::Opening { key, from: None };
             return;
         }
@@ -212,7 +213,9 @@ impl Client {
         let certain = self.certain.0;
         let again = (certain.saturating_sub(RESENT_MAX), certain);
         let from = chance(&mut self.random, 400).then(|| Sequence(within(&mut self.random, again)));
-        let key = self.session.open_producer(client_time(now), &self.name, from, numbers, deadline);
+        let acks = if chance(&mut self.random, 300) { Acks::Leader } else { Acks::Quorum };
+        let style = Style { from, numbers, acks };
+        let key = self.session.open_producer(client_time(now), &self.name, style, deadline);
         self.writer = Writer::Opening { key, from };
     }
 
@@ -338,6 +341,8 @@ impl Client {
             News::Rejected { why, .. } => {
                 return Err(Violation(format!("{} rejects a broker's hello: {why}", self.name)));
             }
+            // What the leader alone has is no promise.
+            News::Accepted { .. } => {}
             News::Connected { .. } | News::Found { .. } | News::EndIs { .. } | News::StatusIs { .. } => {}
             News::Listed { .. } | News::Resolved { .. } => {}
             News::CallUnknown { .. } | News::CallFailed { .. } => {}

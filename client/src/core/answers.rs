@@ -37,7 +37,9 @@ impl Session {
         owned: Owned,
         response: Response,
     ) {
-        self.owners.remove(&id);
+        if response.is_final() {
+            self.owners.remove(&id);
+        }
         self.routing.took(owned.sent_at.until(now));
         let mut news = News::default();
         if let Some(producer) = self.producers.get_mut(&key) {
@@ -113,12 +115,12 @@ impl Session {
                 opening.attempts.pause(now, pause);
             }
             Progress::Opened(state) => {
-                let (from, numbers, ttl) = (opening.from, opening.numbers, opening.ttl());
+                let (style, ttl) = (opening.style, opening.ttl());
                 self.end_opening(key);
                 if let Some(ttl) = ttl {
                     self.kept.insert(key, Keeping::new(state.id, ttl, now));
                 }
-                self.producers.insert(key, Producer::new(key, &state, from, numbers));
+                self.producers.insert(key, Producer::new(key, &state, style));
                 self.events.push_back(Event::Opened { producer: key, state });
             }
             Progress::Failed(why) => {

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::protocol::{
-    BrokerId, Context, End, Epoch, Listed, Offset, Producer, ProducerId, Refusal, Request, RequestId,
+    Acks, BrokerId, Context, End, Epoch, Listed, Offset, Producer, ProducerId, Refusal, Request, RequestId,
     Resolved, Retired, Sequence, Span, Status, Subscribe, batch::Batch,
 };
 
@@ -16,6 +16,17 @@ pub enum Numbers {
     /// Something (the line of a file): none is ever given up. What is not answered in time is unknown, and whoever opens
     /// the name next learns it.
     Meaningful,
+}
+
+/// How a producer writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// The number to begin with; none for the name's next one.
+    pub from: Option<Sequence>,
+    /// What its numbers mean.
+    pub numbers: Numbers,
+    /// With [`Acks::Leader`], [`Event::Accepted`] is told besides.
+    pub acks: Acks,
 }
 
 /// A producer within one session.
@@ -104,6 +115,18 @@ pub enum Event {
         producer: ProducerKey,
         /// Why.
         why: OpenFailure,
+    },
+    /// The leader has a batch on stable storage; only for producers that want to know. Another event follows: the offset
+    /// is provisional until then.
+    Accepted {
+        /// Whose.
+        producer: ProducerKey,
+        /// Its first number.
+        first: Sequence,
+        /// Its records.
+        count: u32,
+        /// Offset of its first record, if this leader stays.
+        offset: Offset,
     },
     /// A batch, or a part of one that had to be cut, is written: durable on a majority.
     Acked {

@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use super::{Numbers, OpenFailure, Time, attempts::Attempts};
+use super::{OpenFailure, Style, Time, attempts::Attempts};
 use crate::protocol::{
     Class, Epoch, Instance, Lookup, Open, OpenSession, Producer, Refusal, Request, RequestId, Response,
     Sequence,
@@ -51,29 +51,21 @@ pub(super) enum Progress {
 pub(super) struct Opening {
     name: String,
     instance: Instance,
-    /// The number to begin with, if not the next one.
-    pub(super) from: Option<Sequence>,
-    pub(super) numbers: Numbers,
+    pub(super) style: Style,
     step: Step,
     pub(super) attempts: Attempts,
 }
 
 impl Opening {
-    pub(super) fn new(
-        name: String,
-        instance: Instance,
-        from: Option<Sequence>,
-        numbers: Numbers,
-        deadline: Time,
-    ) -> Self {
-        Self { name, instance, from, numbers, step: Step::Lookup, attempts: Attempts::new(deadline) }
+    pub(super) fn new(name: String, instance: Instance, style: Style, deadline: Time) -> Self {
+        Self { name, instance, style, step: Step::Lookup, attempts: Attempts::new(deadline) }
     }
 
     /// A session, to write without a name.
-    pub(super) fn session(instance: Instance, ttl_ms: u32, deadline: Time) -> Self {
+    pub(super) fn session(instance: Instance, ttl_ms: u32, style: Style, deadline: Time) -> Self {
         let step = Step::Session { ttl_ms };
         let attempts = Attempts::new(deadline);
-        Self { name: String::new(), instance, from: None, numbers: Numbers::Own, step, attempts }
+        Self { name: String::new(), instance, style, step, attempts }
     }
 
     /// How long the session lives, if it is one.
@@ -120,7 +112,7 @@ impl Opening {
     /// A number that would leave a gap is noticed here, before anybody is fenced. The name's next number never falls, so
     /// one that fits now fits later.
     fn open(&mut self, expected_epoch: Epoch, next: Sequence) -> Progress {
-        if let Some(from) = self.from.filter(|from| *from > next) {
+        if let Some(from) = self.style.from.filter(|from| *from > next) {
             return Progress::Failed(OpenFailure::Gap { from, next });
         }
         self.step = Step::Open { expected_epoch };

@@ -33,7 +33,7 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    AppendRefused, Event, Failure, Numbers, ProducerKey, Time, attempts::Attempts, routing::Route,
+    AppendRefused, Event, Failure, Numbers, ProducerKey, Style, Time, attempts::Attempts, routing::Route,
     sealing::Seal,
 };
 use crate::protocol::{
@@ -59,6 +59,8 @@ struct InFlight {
     count: u32,
     bytes: Bytes,
     done: bool,
+    /// The leader of some turn had it on its disk, and that was told.
+    accepted: bool,
     /// Why it has failed, if no attempt of it is written: it is not sent again.
     verdict: Option<Failure>,
     /// When it is given up, if it may be: so early that there is time to seal it.
@@ -97,6 +99,7 @@ pub(super) struct Producer {
     unsent: usize,
     turn: u64,
     numbers: Numbers,
+    acks: Acks,
     /// What was written before this producer was opened ends here: numbers before it cannot be given up.
     opened_next: Sequence,
     seal: Option<Seal>,
@@ -107,18 +110,19 @@ pub(super) struct Producer {
 }
 
 impl Producer {
-    /// A producer that was just opened, and begins at `from` (by default, with the next number).
-    pub(super) fn new(key: ProducerKey, opened: &Opened, from: Option<Sequence>, numbers: Numbers) -> Self {
+    /// A producer that was just opened.
+    pub(super) fn new(key: ProducerKey, opened: &Opened, style: Style) -> Self {
         Self {
             key,
             id: opened.id,
             epoch: opened.epoch,
-            next: from.unwrap_or(opened.next),
+            next: style.from.unwrap_or(opened.next),
             window: VecDeque::new(),
             bytes: 0,
             unsent: 0,
             turn: 0,
-            numbers,
+            numbers: style.numbers,
+            acks: style.acks,
             opened_next: opened.next,
             seal: None,
             fenced: None,
@@ -159,6 +163,7 @@ impl Producer {
             count,
             bytes,
             done: false,
+            accepted: false,
             verdict: None,
             give_up_at,
             attempts,
@@ -201,7 +206,7 @@ impl Producer {
 
     fn request(&self, batch: &InFlight) -> Request {
         Request::Append(Append {
-            acks: Acks::Quorum,
+            acks: self.acks,
             settled: self.settled(),
             expect_end: None,
             batch: batch.bytes.clone(),
@@ -237,6 +242,9 @@ impl Producer {
             Response::Appended(appended) if appended.count == self.window[at].count => {
                 self.acked(at, appended, news);
             }
+            Response::Accepted(appended) if appended.count == self.window[at].count => {
+                self.accepted(at, &appended, news);
+            }
             Response::Refused(refusal) => self.refused(now, at, id, refusal, pause, news),
             _ => self.window[at].attempts.lose(id),
         }
@@ -246,6 +254,15 @@ impl Producer {
     fn find(&self, first: Sequence) -> Option<usize> {
         let at = self.window.partition_point(|batch| batch.first < first);
         self.window.get(at).is_some_and(|batch| batch.first == first && !batch.done).then_some(at)
+    }
+
+    /// The leader's own disk has it. That is told once, and changes nothing: it is kept until a majority has it.
+    fn accepted(&mut self, at: usize, appended: &Appended, news: &mut News) {
+        let batch = &mut self.window[at];
+        if !std::mem::replace(&mut batch.accepted, true) {
+            let (producer, first, count) = (self.key, batch.first, batch.count);
+            news.events.push(Event::Accepted { producer, first, count, offset: appended.first });
+        }
     }
 
     fn acked(&mut self, at: usize, appended: Appended, news: &mut News) {
@@ -376,7 +393,16 @@ impl Producer {
             let bytes = builder.seal(self.id, self.epoch, first);
             self.bytes += bytes.len();
             let attempts = Attempts::new(deadline);
-            let part_of = InFlight { first, count, bytes, done: false, verdict: None, give_up_at, attempts };
+            let part_of = InFlight {
+                first,
+                count,
+                bytes,
+                done: false,
+                accepted: false,
+                verdict: None,
+                give_up_at,
+                attempts,
+            };
             self.window.insert(at + part, part_of);
         }
         self.unsent = self.unsent.min(at);

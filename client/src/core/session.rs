@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    AppendRefused, Call, Event, Failure, Numbers, ProducerKey, SubscriptionKey, Time, Transmit,
+    AppendRefused, Call, Event, Failure, ProducerKey, Style, SubscriptionKey, Time, Transmit,
     attempts::Attempts,
     consumer::Consumer,
     keeping::Keeping,
@@ -21,9 +21,9 @@ use super::{
     routing::{Backoff, Routing},
 };
 use crate::protocol::{
-    BrokerId, ClusterId, Feature, Field, HighWater, Instance, Lineage, List, Lookup, Member, Offset, Refusal,
-    Request, RequestId, Resolve, Response, Retire, Sequence, ServerHello, VERSION, batch::BatchBuilder,
-    limits::IN_FLIGHT_BATCHES_MAX,
+    Acks, BrokerId, ClusterId, Feature, Field, HighWater, Instance, Lineage, List, Lookup, Member, Offset,
+    Refusal, Request, RequestId, Resolve, Response, Retire, Sequence, ServerHello, VERSION,
+    batch::BatchBuilder, limits::IN_FLIGHT_BATCHES_MAX,
 };
 
 /// What a session is told at its start.
@@ -163,28 +163,22 @@ impl Session {
 
     /// Takes the name of a producer, to write from its next number on, or from an earlier one: what is written already
     /// is compared and recognised. Ends with [`Event::Opened`] or [`Event::OpenFailed`].
-    pub fn open_producer(
-        &mut self,
-        now: Time,
-        name: &str,
-        from: Option<Sequence>,
-        numbers: Numbers,
-        deadline: Time,
-    ) -> ProducerKey {
+    pub fn open_producer(&mut self, now: Time, name: &str, style: Style, deadline: Time) -> ProducerKey {
         let key = ProducerKey(self.next_key());
         let instance = Instance(self.rng.random());
-        self.openings.insert(key, Opening::new(name.to_owned(), instance, from, numbers, deadline));
+        self.openings.insert(key, Opening::new(name.to_owned(), instance, style, deadline));
         self.flush(now);
         key
     }
 
     /// Begins a session that lives for `ttl` without being kept alive, and is kept alive until its producer is closed. It
     /// has a producer without a name. Ends with [`Event::Opened`] or [`Event::OpenFailed`].
-    pub fn open_session(&mut self, now: Time, ttl: Duration, deadline: Time) -> ProducerKey {
+    pub fn open_session(&mut self, now: Time, ttl: Duration, acks: Acks, deadline: Time) -> ProducerKey {
         let key = ProducerKey(self.next_key());
         let instance = Instance(self.rng.random());
         let ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
-        self.openings.insert(key, Opening::session(instance, ttl_ms, deadline));
+        self.openings
+            .insert(key, Opening::session(instance, ttl_ms, Style { acks, ..Style::default() }, deadline));
         self.flush(now);
         key
     }

@@ -97,6 +97,7 @@ pub fn encode_response(id: RequestId, response: &Response) -> Result<Frame, Refu
     let (kind, body) = match response {
         Response::Opened(producer) => (Kind::Opened, postcard_of(producer)),
         Response::Appended(appended) => (Kind::Appended, postcard_of(appended)),
+        Response::Accepted(appended) => (Kind::Accepted, postcard_of(appended)),
         Response::Found(producer) => (Kind::Found, postcard_of(producer)),
         Response::Alive(alive) => (Kind::Alive, postcard_of(alive)),
         Response::Resolved(resolved) => (Kind::Resolved, postcard_of(resolved)),
@@ -187,6 +188,7 @@ impl RawFrame {
         Some(match self.known().ok()? {
             Kind::Opened => Response::Opened(at_least(body)?),
             Kind::Appended => Response::Appended(at_least(body)?),
+            Kind::Accepted => Response::Accepted(at_least(body)?),
             Kind::Found => Response::Found(at_least(body)?),
             Kind::Alive => Response::Alive(at_least(body)?),
             Kind::Resolved => Response::Resolved(at_least(body)?),

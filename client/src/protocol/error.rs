@@ -295,8 +295,8 @@ pub enum Feature {
     Codec(u8),
     /// A digest hash.
     DigestHash(u8),
-    /// Acknowledgement below quorum.
-    AcksBelowQuorum,
+    /// [`Acks::None`](super::Acks::None) on the wire.
+    NoAcks,
     /// Fencing tokens on a request.
     Tokens,
     /// An append that expects the end of the log.
@@ -317,7 +317,7 @@ impl std::fmt::Display for Feature {
             Self::Flags(bits) => write!(f, "flags {bits:#06x}"),
             Self::Codec(c) => write!(f, "compression codec {c}"),
             Self::DigestHash(h) => write!(f, "digest hash {h}"),
-            Self::AcksBelowQuorum => f.write_str("acknowledgement below quorum"),
+            Self::NoAcks => f.write_str("a request that wants no answer"),
             Self::Tokens => f.write_str("fencing tokens"),
             Self::ExpectEnd => f.write_str("an expected end offset"),
             Self::KeyValue => f.write_str("the key-value view"),

@@ -97,6 +97,8 @@ pub enum Kind {
     Delivery = 0x8016,
     /// [`Response::Alive`](super::Response::Alive).
     Alive = 0x8017,
+    /// [`Response::Accepted`](super::Response::Accepted).
+    Accepted = 0x801b,
     /// [`Response::Retired`](super::Response::Retired).
     Retired = 0x8018,
     /// [`Response::Listed`](super::Response::Listed).
@@ -104,7 +106,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 28] = [
         Self::ClientHello,
         Self::Open,
         Self::Append,
@@ -129,6 +131,7 @@ impl Kind {
         Self::EndIs,
         Self::StatusIs,
         Self::Delivery,
+        Self::Accepted,
         Self::Alive,
         Self::Retired,
         Self::Listed,

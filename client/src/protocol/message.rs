@@ -141,15 +141,16 @@ pub struct Context {
     pub seen: Option<HighWater>,
 }
 
-/// When the caller of an append is answered.
+/// When the caller of an append is answered. Whatever this says, a client keeps what it sent, and sends it again, until a
+/// majority has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Acks {
     /// When a majority has it on stable storage.
     #[default]
     Quorum,
-    /// When the leader has it on stable storage.
+    /// When the leader has it on stable storage ([`Response::Accepted`]), and once more when a majority has it.
     Leader,
-    /// When it was handed to the library.
+    /// When it was handed to the library. Says nothing to a broker: a request does not carry it.
     None,
 }
 
@@ -275,6 +276,9 @@ pub enum Response {
     Opened(Producer),
     /// To [`Request::Append`].
     Appended(Appended),
+    /// To [`Request::Append`] with [`Acks::Leader`], before the answer itself: the leader has it on stable storage. The
+    /// offsets are provisional: another leader may put it elsewhere, or never hear of it.
+    Accepted(Appended),
     /// To [`Request::Lookup`].
     Found(Producer),
     /// To [`Request::KeepAlive`].
@@ -293,6 +297,14 @@ pub enum Response {
     Delivery(Delivery),
     /// To anything: no, and why.
     Refused(Refusal),
+}
+
+impl Response {
+    /// Whether no other answer to the same request follows.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::Accepted(_) | Self::Delivery(_))
+    }
 }
 
 /// A producer's state, as far as a client needs it.

@@ -161,6 +161,7 @@ pub(crate) fn responses() -> Vec<(&'static str, Response)> {
     };
     vec![
         ("opened", Response::Opened(producer())),
+        ("accepted", Response::Accepted(appended.clone())),
         ("appended", Response::Appended(appended)),
         ("found", Response::Found(producer())),
         ("resolved-committed", Response::Resolved(Resolved::Committed { offset: Some(Offset(901)) })),

@@ -12,7 +12,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sequor_client::{
     core::{
-        Config, Event, Failure, Numbers, OpenFailure, ProducerKey, Session, SubscriptionKey, Time, Transmit,
+        Config, Event, Failure, Numbers, OpenFailure, ProducerKey, Session, Style, SubscriptionKey, Time,
+        Transmit,
     },
     protocol::{
         BrokerId, Epoch, Member, Offset, Refusal, Request, RequestId, Response, Sequence,
@@ -126,7 +127,7 @@ impl World {
     ) {
         let session = &mut self.clients[client].session;
         let deadline = self.now.after(Duration::from_secs(60));
-        let producer = session.open_producer(self.now, name, None, numbers, deadline);
+        let producer = session.open_producer(self.now, name, Style { numbers, ..Style::default() }, deadline);
         let (sent, outcomes) = (BTreeMap::new(), BTreeMap::new());
         let name = name.to_owned();
         self.clients[client].writer =
