@@ -19,7 +19,7 @@ use crate::{
     error::AppendError,
     producer::{Lost, Receipt},
     protocol::{
-        Sequence,
+        Codec, Sequence,
         batch::{BatchBuilder, PushError, Record},
     },
 };
@@ -72,7 +72,8 @@ impl Waiting {
             Self::Whole(caller) => std::slice::from_mut(caller),
             Self::Records(callers) => callers,
         };
-        callers.iter_mut().fold(true, |all, caller| caller.tell(Err(why.clone())) && all)
+        let told = callers.iter_mut().map(|caller| caller.tell(Err(why.clone())));
+        told.filter(|heard| !heard).count() == 0
     }
 
     fn acknowledge(&mut self, receipt: &Receipt) {
@@ -124,6 +125,13 @@ pub(crate) struct Limits {
     pub(crate) in_flight_batches: usize,
     pub(crate) batch_records: usize,
     pub(crate) batch_bytes: usize,
+    pub(crate) codec: Codec,
+}
+
+impl Limits {
+    fn batch(&self) -> BatchBuilder {
+        BatchBuilder::with_limits(self.batch_records, self.batch_bytes).packed(self.codec)
+    }
 }
 
 /// One producer's callers.
@@ -152,7 +160,7 @@ impl Pipeline {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            gathering: BatchBuilder::with_limits(limits.batch_records, limits.batch_bytes),
+            gathering: limits.batch(),
             gatherers: Vec::new(),
             deadline: Time::NEVER,
             queued: VecDeque::new(),
@@ -208,9 +216,7 @@ impl Pipeline {
         if self.gatherers.is_empty() {
             return;
         }
-        let Limits { batch_records, batch_bytes, .. } = self.limits;
-        let next = BatchBuilder::with_limits(batch_records, batch_bytes);
-        let batch = std::mem::replace(&mut self.gathering, next);
+        let batch = std::mem::replace(&mut self.gathering, self.limits.batch());
         let waiting = Waiting::Records(std::mem::take(&mut self.gatherers));
         self.queued.push_back(Queued { batch, deadline: self.deadline, waiting });
     }

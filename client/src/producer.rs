@@ -19,7 +19,7 @@ use crate::{
     error::{AppendError, OpenError},
     pipeline::{Limits, Outcome, Room},
     protocol::{
-        self, Acks, Epoch, Offset, Sequence, Span,
+        self, Acks, Codec, Epoch, Offset, Sequence, Span,
         batch::{BatchBuilder, Record},
         limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, IN_FLIGHT_BATCHES_MAX},
     },
@@ -144,6 +144,7 @@ impl OpenProducer {
             in_flight_batches: config.in_flight_batches,
             batch_records: config.batch_records.clamp(1, BATCH_RECORDS_MAX),
             batch_bytes: config.batch_bytes.min(BATCH_BYTES_MAX),
+            codec: Codec::None,
         };
         let (deadline, in_flight_bytes) = (config.deadline, config.in_flight_bytes);
         Self { client, identity, deadline, in_flight_bytes, limits, style: Style::default() }
@@ -197,6 +198,12 @@ impl OpenProducer {
     /// Most bytes that [`Producer::append`] puts into one batch. Default: the client's.
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.limits.batch_bytes = bytes.min(BATCH_BYTES_MAX);
+        self
+    }
+
+    /// Packs the batches that [`Producer::append`] gathers. Default: not at all.
+    pub fn compress(mut self, codec: Codec) -> Self {
+        self.limits.codec = codec;
         self
     }
 

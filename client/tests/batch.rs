@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 use sequor_client::protocol::{
-    Epoch, Feature, Field, ProducerId, Refusal, Sequence,
+    Codec, Epoch, Feature, Field, ProducerId, Refusal, Sequence,
     batch::{Batch, BatchBuilder, HEADER_BYTES, Header, PushError, Record},
     limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, KEY_BYTES_MAX},
 };
@@ -163,11 +163,79 @@ fn what_a_later_version_may_bring_is_refused_by_name() {
     for (at, value, what) in [
         (0, 2, Feature::BatchFormat(2)),
         (1, 2, Feature::Flags(2)),
-        (2, 1, Feature::Codec(1)),
+        (2, 1, Feature::Codec(2)),
         (3, 2, Feature::DigestHash(2)),
     ] {
         let mut bytes = sound.to_vec();
         bytes[at] = value;
         assert_eq!(Batch::parse(bytes.into()), Err(Refusal::Unsupported { what }));
     }
+}
+
+fn sealed(values: &[String], timestamps: bool, codec: Codec) -> Bytes {
+    let mut builder = BatchBuilder::new().packed(codec);
+    for (value, at) in values.iter().zip(0..) {
+        builder.push_value(Some(b"key"), value.as_bytes(), if timestamps { at } else { 7 }).unwrap();
+    }
+    builder.seal(ProducerId(3), Epoch(2), Sequence(5))
+}
+
+proptest! {
+    #[test]
+    fn a_packed_batch_holds_the_same_records_under_the_same_digest(
+        values in vec("[a-c]{0,60}", 1..40),
+        timestamps: bool,
+    ) {
+        let plain = Batch::parse(sealed(&values, timestamps, Codec::None)).unwrap();
+        let packed = Batch::parse(sealed(&values, timestamps, Codec::Lz4)).unwrap();
+        prop_assert!(packed.bytes().len() <= plain.bytes().len());
+        prop_assert_eq!(packed.digest(), plain.digest());
+        prop_assert_eq!(packed.count(), plain.count());
+        let unpacked = packed.unpacked().unwrap();
+        prop_assert_eq!(unpacked.bytes(), plain.bytes(), "to the byte what it would have been");
+        prop_assert_eq!(unpacked.verify_digest(), Ok(()));
+        prop_assert_eq!(unpacked.check_records(), Ok(()));
+    }
+
+    #[test]
+    fn a_packed_batch_whose_bytes_were_changed_is_never_taken_for_another(
+        at in 64..200_usize,
+        bit in 0..8_u8,
+    ) {
+        let values: Vec<_> = (0..200).map(|at| format!("value {at}")).collect();
+        let packed = Batch::parse(sealed(&values, false, Codec::Lz4)).unwrap();
+        let mut bytes = packed.bytes().to_vec();
+        bytes[at] ^= 1 << bit;
+        // Also where somebody repairs the checksum: the digest is of what the producer meant.
+        let changed = Batch::trusted(bytes.into()).unwrap();
+        let found = changed.unpacked().and_then(|batch| batch.check_records().and_then(|()| batch.verify_digest()));
+        prop_assert!(found.is_err());
+    }
+}
+
+#[test]
+fn a_packed_batch_is_not_read_before_it_is_unpacked() {
+    let values: Vec<_> = (0..200).map(|at| format!("value {at}")).collect();
+    let packed = Batch::parse(sealed(&values, false, Codec::Lz4)).unwrap();
+    assert!(packed.is_packed());
+    let refusal = Refusal::Unsupported { what: Feature::Codec(1) };
+    assert_eq!(packed.check_records(), Err(refusal.clone()));
+    assert_eq!(packed.verify_digest(), Err(refusal.clone()));
+    assert_eq!(packed.records().collect::<Vec<_>>(), [Err(refusal.clone())]);
+    assert_eq!(packed.contents().collect::<Vec<_>>(), [Err(refusal)]);
+}
+
+#[test]
+fn what_packing_makes_no_smaller_stays_as_it_is() {
+    let noise: Vec<String> = vec!["q8Z".into()];
+    assert_eq!(sealed(&noise, false, Codec::Lz4), sealed(&noise, false, Codec::None));
+}
+
+#[test]
+fn a_packed_batch_that_claims_more_than_a_batch_may_hold_is_refused_before_anything_is_allocated() {
+    let values: Vec<_> = (0..200).map(|at| format!("value {at}")).collect();
+    let mut bytes = sealed(&values, false, Codec::Lz4).to_vec();
+    bytes[64..68].copy_from_slice(&u32::MAX.to_le_bytes());
+    let refusal = Batch::trusted(bytes.into()).unwrap().unpacked().unwrap_err();
+    assert!(matches!(refusal, Refusal::TooLarge { what: Field::Records, .. }), "{refusal:?}");
 }

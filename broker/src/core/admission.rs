@@ -391,8 +391,9 @@ fn understand_append(append: wire::Append) -> Result<Task, Refusal> {
     let batch = Batch::parse(append.batch)?;
     // What is written stays written: records that no reader could read, or a digest that would let other content pass
     // for a repetition, must not get in.
-    batch.check_records()?;
-    batch.verify_digest()?;
+    let readable = batch.unpacked()?;
+    readable.check_records()?;
+    readable.verify_digest()?;
     let operation = Operation::Append { batch, settled: append.settled };
     Ok(Task::Change { operation, early: append.acks == Acks::Leader })
 }

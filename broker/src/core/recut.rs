@@ -9,6 +9,7 @@
 
 use sequor_client::protocol::batch::Batch;
 use sequor_client::protocol::{Appended, Offset, Refusal, Response, Span};
+use sequor_wal::Index;
 
 use super::effect::EntryError;
 use super::producers::AppendVerdict;
@@ -22,7 +23,7 @@ impl Core {
             // What it rested on was never committed after all.
             AppendVerdict::Next | AppendVerdict::Known { .. } => return Err(Refusal::Unavailable),
         };
-        match self.first_difference(batch, &places) {
+        match self.first_difference(&batch.unpacked()?, &places) {
             Ok(None) => Ok(Response::Appended(self.recognised(batch, &places))),
             Ok(Some((at, offset))) => {
                 Err(Refusal::SequenceReused { first: batch.first_sequence().plus(at), offset })
@@ -51,10 +52,13 @@ impl Core {
                 for written in self.written_at(index)? {
                     let written = written?;
                     let skipped = next.0.saturating_sub(written.base.0);
-                    let contents = (written.base.0..end.0).zip(written.batch.contents());
+                    if skipped >= written.batch.count().into() || written.base >= end {
+                        continue;
+                    }
+                    let batch = written.batch.unpacked().map_err(unreadable(index))?;
+                    let contents = (written.base.0..end.0).zip(batch.contents());
                     for (offset, content) in contents.skip(skipped as usize) {
-                        let content = content
-                            .map_err(|refusal| Halt::Entry { index, cause: EntryError::Batch(refusal) })?;
+                        let content = content.map_err(unreadable(index))?;
                         let Some((at, again)) = sent.next() else { return Ok(None) };
                         if again != Ok(content) {
                             return Ok(Some((at, Offset(offset))));
@@ -68,4 +72,8 @@ impl Core {
         }
         Ok(None)
     }
+}
+
+fn unreadable(index: Index) -> impl FnOnce(Refusal) -> Halt {
+    move |refusal| Halt::Entry { index, cause: EntryError::Batch(refusal) }
 }

@@ -17,7 +17,7 @@ use sequor_client::core::{
 };
 use sequor_client::protocol::batch::BatchBuilder;
 use sequor_client::protocol::{
-    Acks, BrokerId, Epoch, Member, Offset, ProducerId, Refusal, RequestId, Response, Retire, Sequence,
+    Acks, BrokerId, Codec, Epoch, Member, Offset, ProducerId, Refusal, RequestId, Response, Retire, Sequence,
     ServerHello, Span,
 };
 
@@ -224,7 +224,8 @@ impl Client {
         if self.stopping && (self.acknowledged_since_calm || in_flight > 0) {
             return NEVER;
         }
-        let mut builder = BatchBuilder::new();
+        let codec = if chance(&mut self.random, 250) { Codec::Lz4 } else { Codec::None };
+        let mut builder = BatchBuilder::new().packed(codec);
         for sequence in (next.0..).take(count(&mut self.random)) {
             let value = content(&self.name, Sequence(sequence));
             builder.push_value(None, &value, 0).expect("a dozen small records fit a batch");

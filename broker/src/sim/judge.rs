@@ -392,7 +392,10 @@ impl Reading {
 
     fn read(&mut self, name: &str, batch: &Batch) -> Result<(), Violation> {
         let mut sequence = batch.first_sequence();
-        for record in batch.records() {
+        let unpacked = batch
+            .unpacked()
+            .map_err(|error| Violation(format!("{name}/{sequence} cannot be read: {error}")))?;
+        for record in unpacked.records() {
             let record =
                 record.map_err(|error| Violation(format!("{name}/{sequence} cannot be read: {error}")))?;
             if record.value.as_deref() != Some(&content(name, sequence)[..]) {

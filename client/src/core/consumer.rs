@@ -62,7 +62,7 @@ impl Consumer {
         let mut position = self.position;
         let mut batches = Vec::with_capacity(delivery.batches.len());
         for protocol::Placed { offset, batch } in delivery.batches {
-            let batch = Batch::parse(batch).map_err(|_| Unsound)?;
+            let batch = Batch::parse(batch).and_then(|batch| batch.unpacked()).map_err(|_| Unsound)?;
             batch.check_records().map_err(|_| Unsound)?;
             let end = offset.0.checked_add(batch.count().into()).ok_or(Unsound)?;
             let skip = position.0.checked_sub(offset.0).ok_or(Unsound)?;

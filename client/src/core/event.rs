@@ -250,7 +250,7 @@ pub enum Event {
     },
 }
 
-/// A batch of a subscription: its checksum fits, its records can be read.
+/// A batch of a subscription: its checksum fitted, its records are unpacked and can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
     /// Offset of the batch's first record.

@@ -13,7 +13,7 @@
 //!   32  first sequence u64 of the first record; the others follow without gap
 //!   40  base timestamp i64 milliseconds since 1970
 //!   48  digest [16]        of the records, uncompressed
-//!   64  records            `record.rs` draws one
+//!   64  records            `record.rs` draws one; packed as `codec.rs` says
 //!       timestamps         count x i32: milliseconds to add to the base; only with flag TIMESTAMPS
 //! ```
 //!
@@ -21,8 +21,8 @@
 //! when the batch is sealed; and the same records, sent again by a process that reads its clock anew, have the same
 //! digest: that is how a broker tells a repetition from a sequence used twice.
 //!
-//! What may come later has its place: other codecs (1 is lz4), other digests, other formats. A reader refuses what it
-//! does not know by name.
+//! What may come later has its place: other codecs, other digests, other formats. A reader refuses what it does not know
+//! by name.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
@@ -30,7 +30,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 pub use super::record::{Header, Record};
 use super::{
-    Epoch, Feature, Field, ProducerId, Refusal, Sequence,
+    Codec, Epoch, Feature, Field, ProducerId, Refusal, Sequence, codec,
     limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX},
     record::{Parts, Shape},
 };
@@ -40,10 +40,10 @@ pub const HEADER_BYTES: usize = 64;
 
 const FORMAT: u8 = 1;
 const FLAG_TIMESTAMPS: u8 = 1;
-const CODEC_NONE: u8 = 0;
 const DIGEST_XXH3_128: u8 = 1;
 const DELTA_BYTES: usize = 4;
 
+const CODEC_AT: usize = 2;
 const CRC_AT: usize = 4;
 const LENGTH_AT: usize = 8;
 const COUNT_AT: usize = 12;
@@ -61,7 +61,8 @@ const DIGEST_AT: usize = 48;
 /// - the timestamps, if any, fit behind the records;
 /// - the checksum fits.
 ///
-/// The records themselves are looked at by [`Batch::records`] and [`Batch::check_records`] only.
+/// The records themselves are looked at by [`Batch::records`], [`Batch::contents`] and [`Batch::check_records`] only, and
+/// only where they are not packed: [`Batch::unpacked`] comes first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     bytes: Bytes,
@@ -109,8 +110,8 @@ impl Batch {
         if count > BATCH_RECORDS_MAX {
             return Err(too_large(Field::Records, count, BATCH_RECORDS_MAX));
         }
-        // The smallest record is one byte.
-        let least = count + self.column_bytes();
+        // The smallest record is one byte; packed ones have a length at least.
+        let least = self.column_bytes() + if self.is_packed() { codec::LENGTH_BYTES } else { count };
         let room = self.bytes.len() - HEADER_BYTES;
         if count == 0 || least > room || self.first_sequence().0.checked_add(count as u64).is_none() {
             return Err(Refusal::Malformed { what: Field::Records });
@@ -122,6 +123,34 @@ impl Batch {
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Whether its records are packed.
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        self.bytes[CODEC_AT] != Codec::None as u8
+    }
+
+    /// The same batch with records that can be read: itself, if they are not packed.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Malformed`] or [`Refusal::TooLarge`] if the records cannot be unpacked.
+    pub fn unpacked(&self) -> Result<Self, Refusal> {
+        if !self.is_packed() {
+            return Ok(self.clone());
+        }
+        let records = codec::unpack(&self.bytes[HEADER_BYTES..self.records_end()])?;
+        let column = &self.bytes[self.records_end()..];
+        let length = HEADER_BYTES + records.len() + column.len();
+        let mut bytes = BytesMut::with_capacity(length);
+        bytes.put_slice(&self.bytes[..HEADER_BYTES]);
+        bytes.put_slice(&records);
+        bytes.put_slice(column);
+        bytes[CODEC_AT] = Codec::None as u8;
+        bytes[LENGTH_AT..COUNT_AT].copy_from_slice(&(length as u32).to_le_bytes());
+        stamp_checksum(&mut bytes);
+        Self::trusted(bytes.freeze())
     }
 
     /// The batch, byte for byte.
@@ -178,19 +207,24 @@ impl Batch {
         self.bytes.slice(HEADER_BYTES..self.records_end())
     }
 
-    /// The records in order, as slices of the batch. Ends after the first that cannot be read.
+    /// The records in order, as slices of the batch. Ends after the first that cannot be read. Packed ones are refused.
     #[must_use]
     pub fn records(&self) -> Records<'_> {
-        Records { batch: self, at: HEADER_BYTES, read: 0, failed: false }
+        let unread = self.check_codec().err();
+        Records { batch: self, at: HEADER_BYTES, read: 0, failed: false, unread }
     }
 
     /// The content of each record in order: its bytes as `record.rs` draws them. Equal contents have equal bytes. Ends
-    /// after the first that cannot be read.
+    /// after the first that cannot be read. Packed ones are refused.
     pub fn contents(&self) -> impl Iterator<Item = Result<&[u8], Refusal>> {
         let records = &self.bytes[..self.records_end()];
-        let mut at = Some(HEADER_BYTES);
+        let (mut at, codec) = (Some(HEADER_BYTES), self.check_codec());
         (0..self.count()).map_while(move |_| {
             let from = at?;
+            if let Err(packed) = &codec {
+                at = None;
+                return Some(Err(packed.clone()));
+            }
             let shape = Shape::read(records, from);
             at = shape.as_ref().ok().map(|shape| shape.end);
             Some(shape.map(|shape| &records[from..shape.end]))
@@ -203,6 +237,7 @@ impl Batch {
     ///
     /// The refusal that the first bad record earns.
     pub fn check_records(&self) -> Result<(), Refusal> {
+        self.check_codec()?;
         let end = self.records_end();
         let mut at = HEADER_BYTES;
         for _ in 0..self.count() {
@@ -217,6 +252,7 @@ impl Batch {
     ///
     /// [`Refusal::Malformed`] with [`Field::Digest`] if the records are not what the digest says.
     pub fn verify_digest(&self) -> Result<(), Refusal> {
+        self.check_codec()?;
         if digest(&self.bytes[HEADER_BYTES..self.records_end()]) == self.digest() {
             return Ok(());
         }
@@ -231,6 +267,13 @@ impl Batch {
         bytes[EPOCH_AT..][..8].copy_from_slice(&epoch.0.to_le_bytes());
         stamp_checksum(&mut bytes);
         Self { bytes: bytes.freeze() }
+    }
+
+    fn check_codec(&self) -> Result<(), Refusal> {
+        if self.is_packed() {
+            return Err(Refusal::Unsupported { what: Feature::Codec(self.bytes[CODEC_AT]) });
+        }
+        Ok(())
     }
 
     fn timestamp(&self, index: u32) -> i64 {
@@ -255,7 +298,7 @@ fn check_versions(bytes: &[u8]) -> Result<(), Refusal> {
     let what = match (bytes[0], bytes[1], bytes[2], bytes[3]) {
         (format, ..) if format != FORMAT => Feature::BatchFormat(format),
         (_, flags, ..) if flags & !FLAG_TIMESTAMPS != 0 => Feature::Flags(flags.into()),
-        (_, _, codec, _) if codec != CODEC_NONE => Feature::Codec(codec),
+        (_, _, codec, _) if Codec::try_from(codec).is_err() => Feature::Codec(codec),
         (.., hash) if hash != DIGEST_XXH3_128 => Feature::DigestHash(hash),
         _ => return Ok(()),
     };
@@ -269,6 +312,8 @@ pub struct Records<'a> {
     at: usize,
     read: u32,
     failed: bool,
+    /// Why nothing can be read.
+    unread: Option<Refusal>,
 }
 
 impl Iterator for Records<'_> {
@@ -278,6 +323,10 @@ impl Iterator for Records<'_> {
         let end = self.batch.records_end();
         if self.failed {
             return None;
+        }
+        if let Some(refusal) = self.unread.take() {
+            self.failed = true;
+            return Some(Err(refusal));
         }
         if self.read == self.batch.count() {
             self.failed = self.at != end;
@@ -317,6 +366,7 @@ pub struct BatchBuilder {
     base_timestamp: i64,
     records_max: usize,
     bytes_max: usize,
+    codec: Codec,
 }
 
 impl Default for BatchBuilder {
@@ -343,7 +393,15 @@ impl BatchBuilder {
             base_timestamp: 0,
             records_max: records_max.clamp(1, BATCH_RECORDS_MAX),
             bytes_max: bytes_max.min(BATCH_BYTES_MAX),
+            codec: Codec::None,
         }
+    }
+
+    /// Packs the records when the batch is sealed, if that makes it smaller. The limits count them as they are.
+    #[must_use]
+    pub fn packed(mut self, codec: Codec) -> Self {
+        self.codec = codec;
+        self
     }
 
     /// Adds a record.
@@ -411,7 +469,19 @@ impl BatchBuilder {
         self.buffer.len() + self.deltas.len() * DELTA_BYTES
     }
 
-    /// Makes the batch: the bytes that [`Batch::parse`] takes. Nothing is moved.
+    /// Packs the records in place, if that is wanted and makes them smaller.
+    fn pack(&mut self) -> Codec {
+        let packed = match self.codec {
+            Codec::None => None,
+            Codec::Lz4 => codec::pack(&self.buffer[HEADER_BYTES..]),
+        };
+        let Some(packed) = packed else { return Codec::None };
+        self.buffer.truncate(HEADER_BYTES);
+        self.buffer.extend_from_slice(&packed);
+        self.codec
+    }
+
+    /// Makes the batch: the bytes that [`Batch::parse`] takes. Nothing is moved, unless it is packed.
     ///
     /// # Panics
     ///
@@ -420,13 +490,14 @@ impl BatchBuilder {
     pub fn seal(mut self, producer: ProducerId, epoch: Epoch, first_sequence: Sequence) -> Bytes {
         assert!(!self.is_empty(), "a batch holds at least one record");
         let content = digest(&self.buffer[HEADER_BYTES..]);
+        let codec = self.pack();
         for delta in &self.deltas {
             self.buffer.put_i32_le(*delta);
         }
         let flags = if self.deltas.is_empty() { 0 } else { FLAG_TIMESTAMPS };
         let length = self.buffer.len() as u32;
         let mut header = &mut self.buffer[..HEADER_BYTES];
-        header.put_slice(&[FORMAT, flags, CODEC_NONE, DIGEST_XXH3_128]);
+        header.put_slice(&[FORMAT, flags, codec as u8, DIGEST_XXH3_128]);
         header.put_u32_le(0);
         header.put_u32_le(length);
         header.put_u32_le(self.count as u32);

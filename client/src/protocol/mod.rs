@@ -15,6 +15,7 @@
 
 pub mod batch;
 mod body;
+mod codec;
 mod error;
 pub mod frame;
 mod ids;
@@ -22,6 +23,7 @@ pub mod limits;
 mod message;
 mod record;
 
+pub use codec::Codec;
 pub use error::*;
 pub use ids::*;
 pub use message::*;
