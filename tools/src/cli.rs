@@ -12,7 +12,7 @@ use clap::{
 
 use crate::{
     append::AppendArgs, certs::CertsArgs, quickstart::QuickstartArgs, serve::ServeArgs, status::StatusArgs,
-    tail::TailArgs,
+    tail::TailArgs, wal::WalArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -95,6 +95,8 @@ pub(crate) enum Command {
     Tail(TailArgs),
     /// Ask every broker what it knows of itself.
     Status(StatusArgs),
+    /// Check or print the data directory of a broker that does not run.
+    Wal(WalArgs),
 }
 
 /// How to print what is not a stream.

@@ -6,8 +6,9 @@
 //! | `certs.rs`, `authority.rs` | `certs init`: a cluster's certificates, identities and configuration |
 //! | `serve.rs` | `serve`: one broker |
 //! | `append.rs`, `lines.rs`, `witness.rs`, `confirmation.rs` | `append`: the lines of a file, each exactly once |
-//! | `tail.rs` | `tail`: the log, as bytes or as JSON |
+//! | `tail.rs`, `content.rs` | `tail`: the log, as bytes or as JSON |
 //! | `status.rs` | `status`: what each broker says of itself |
+//! | `wal/` | `wal verify`, `wal dump`: data directories, looked at and not touched |
 //! | `quickstart/` | `quickstart`: all of it, on a cluster of its own, with a leader killed half way |
 //! | `context.rs`, `remote.rs` | which cluster a command talks to, and how its answers become exit codes |
 //! | `exit.rs`, `output.rs`, `logging.rs` | exit codes, stdout, stderr |
@@ -21,6 +22,7 @@ mod authority;
 mod certs;
 mod cli;
 mod confirmation;
+mod content;
 mod context;
 mod exit;
 mod lines;
@@ -33,6 +35,7 @@ mod shell;
 mod status;
 mod tail;
 mod visible;
+mod wal;
 mod witness;
 mod words;
 
@@ -60,6 +63,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Append(args) => block_on(append::run(args, &global)),
         Command::Tail(args) => block_on(tail::run(args, &global)),
         Command::Status(args) => block_on(status::run(args, &global)),
+        Command::Wal(args) => block_on(wal::run(args)),
         Command::Quickstart(args) => block_on(quickstart::run(args, &global)),
     }
 }

@@ -21,10 +21,6 @@
 //! `timestamp` is the producer's, in milliseconds since 1970. A key or value that is not UTF-8 is in base64, and marked
 //! by `key_encoding` or `value_encoding`. An absent key, and the value of a tombstone, are `null`.
 
-use std::str;
-
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use clap::ValueEnum;
 use serde::Serialize;
 use thiserror::Error;
@@ -36,6 +32,7 @@ use sequor_client::{
 
 use crate::{
     cli::Global,
+    content::Content,
     exit::{Exit, Failure, Verdict},
     lines::write_line,
     output::Output,
@@ -173,45 +170,18 @@ struct Printed<'a> {
     producer: &'a str,
     sequence: u64,
     timestamp: i64,
-    key: Option<Text<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_encoding: Option<&'static str>,
-    value: Option<Text<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value_encoding: Option<&'static str>,
-}
-
-/// Bytes as JSON can hold them.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-enum Text<'a> {
-    Utf8(&'a str),
-    Base64(String),
-}
-
-impl<'a> Text<'a> {
-    fn new(bytes: &'a Bytes) -> Self {
-        str::from_utf8(bytes).map_or_else(|_| Self::Base64(STANDARD.encode(bytes)), Self::Utf8)
-    }
-
-    fn encoding(&self) -> Option<&'static str> {
-        matches!(self, Self::Base64(_)).then_some("base64")
-    }
+    #[serde(flatten)]
+    content: Content<'a>,
 }
 
 impl<'a> Printed<'a> {
     fn new(record: &'a TailRecord) -> Self {
-        let key = record.record.key.as_ref().map(Text::new);
-        let value = record.record.value.as_ref().map(Text::new);
         Self {
             offset: record.offset.0,
             producer: &record.producer,
             sequence: record.sequence.0,
             timestamp: record.record.timestamp,
-            key_encoding: key.as_ref().and_then(Text::encoding),
-            key,
-            value_encoding: value.as_ref().and_then(Text::encoding),
-            value,
+            content: Content::new(&record.record),
         }
     }
 }
