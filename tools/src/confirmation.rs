@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,7 @@ use sequor_client::{Acknowledgement, AppendError, Receipt, core::Failure as NotD
 use crate::{
     exit::{Exit, Failure, Verdict},
     output::Output,
+    shell::word,
     visible::visible,
     words::plain_count,
 };
@@ -38,29 +40,62 @@ pub(crate) struct OnItsWay {
     pub(crate) read: u64,
 }
 
+/// One run of `append`.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    /// Whose records are written.
+    pub(crate) producer: String,
+    /// What a piece of the input is called.
+    pub(crate) word: &'static str,
+    /// Records that were in the log before.
+    pub(crate) there: u64,
+    /// They are not the beginning of the input: that comes after them, and cannot be appended again.
+    pub(crate) goes_on: bool,
+}
+
 /// Not all of the input is known to be written.
 #[derive(Debug, Error)]
 pub(crate) enum StoppedError {
     /// Another run has taken the name.
-    #[error("another run of producer {producer:?} has taken over; this one wrote nothing after line {line}")]
+    #[error(
+        "another run of producer {:?} has taken over; this one wrote nothing after {} {written}",
+        .run.producer, .run.word
+    )]
     Fenced {
-        /// The producer.
-        producer: String,
-        /// The last line that is known to be written, counted from 1.
-        line: u64,
+        /// This run.
+        run: Run,
+        /// The last piece of the input that is known to be written, counted from 1.
+        written: u64,
         /// What the brokers or the library said.
         source: AppendError,
     },
     /// The outcome of some batches is not known, or they were refused.
     #[error(
-        "producer {producer:?}: only the lines up to {line} are known to be written. Run the same command again: it \
-         goes on where the log ends, and writes nothing twice"
+        "producer {:?}: only the {}s up to {written} are known to be written. Run the same command again: it goes on \
+         where the log ends, and writes nothing twice",
+        .run.producer, .run.word
     )]
     Unfinished {
-        /// The producer.
-        producer: String,
-        /// The last line that is known to be written, counted from 1.
-        line: u64,
+        /// This run.
+        run: Run,
+        /// The last piece of the input that is known to be written, counted from 1.
+        written: u64,
+        /// What the brokers or the library said.
+        source: AppendError,
+    },
+    /// The same for an input that cannot be appended again.
+    #[error(
+        "producer {:?}: only the first {} of this input {} known to be written. Do not run the same command again, it \
+         would write them once more: `sequor append --continue --producer {} /dev/null` tells how many are there in \
+         the end, and all but {} of those are from this input",
+        .run.producer, plain_count(*.written, .run.word), is_or_are(*.written),
+        word(Path::new(&.run.producer)), .run.there
+    )]
+    Uncertain {
+        /// This run.
+        run: Run,
+        /// How many pieces of the input are known to be written.
+        written: u64,
         /// What the brokers or the library said.
         source: AppendError,
     },
@@ -70,7 +105,7 @@ impl Verdict for StoppedError {
     fn exit(&self) -> Exit {
         match self {
             Self::Fenced { .. } => Exit::Precondition,
-            Self::Unfinished { source, .. } => source.exit(),
+            Self::Unfinished { source, .. } | Self::Uncertain { source, .. } => source.exit(),
         }
     }
 }
@@ -86,10 +121,8 @@ struct Printed {
 
 /// Counts what is confirmed.
 #[derive(Debug)]
-pub(crate) struct Confirmation<'a> {
-    producer: &'a str,
-    /// Lines that were in the log before.
-    there: u64,
+pub(crate) struct Confirmation {
+    run: Run,
     acks: Acks,
     progress: ProgressBar,
     start: Instant,
@@ -100,11 +133,11 @@ pub(crate) struct Confirmation<'a> {
     offsets: Option<(u64, u64)>,
 }
 
-impl<'a> Confirmation<'a> {
-    /// Begins after the lines that are `there`, in an input of so many bytes, if that is known.
-    pub(crate) fn new(producer: &'a str, there: u64, bytes: Option<u64>, acks: Acks) -> Self {
+impl Confirmation {
+    /// Begins after the records that are there, in an input of so many bytes, if that is known.
+    pub(crate) fn new(run: Run, bytes: Option<u64>, acks: Acks) -> Self {
         let (progress, start) = (progress(bytes), Instant::now());
-        Self { producer, there, acks, progress, start, records: 0, batches: 0, duplicates: 0, offsets: None }
+        Self { run, acks, progress, start, records: 0, batches: 0, duplicates: 0, offsets: None }
     }
 
     /// Waits for each batch in order, until there will be no other or one is not written.
@@ -162,12 +195,14 @@ impl<'a> Confirmation<'a> {
     }
 
     fn stopped(&self, source: AppendError) -> StoppedError {
-        let (producer, line) = (self.producer.to_owned(), self.there + self.records);
+        let run = self.run.clone();
+        let written = if run.goes_on { self.records } else { run.there + self.records };
         match source {
             AppendError::Fenced { .. } | AppendError::Failed(NotDone::Refused(Refusal::Fenced { .. })) => {
-                StoppedError::Fenced { producer, line, source }
+                StoppedError::Fenced { run, written, source }
             }
-            _ => StoppedError::Unfinished { producer, line, source },
+            _ if run.goes_on => StoppedError::Uncertain { run, written, source },
+            _ => StoppedError::Unfinished { run, written, source },
         }
     }
 
@@ -178,8 +213,11 @@ impl<'a> Confirmation<'a> {
     }
 
     fn summary(&self, took: Duration) -> String {
-        let Self { producer, there, records, batches, duplicates, .. } = *self;
-        let (lines, were) = (plain_count(there, "line"), was_or_were(there));
+        let Self { records, batches, duplicates, .. } = *self;
+        let Run { producer, word, there, goes_on } = &self.run;
+        // Those before need not have been lines.
+        let pieces = plain_count(*there, if *goes_on { "record" } else { word });
+        let were = was_or_were(*there);
         let done = match self.offsets {
             None => "nothing appended".to_owned(),
             Some((first, last)) => format!(
@@ -196,8 +234,12 @@ impl<'a> Confirmation<'a> {
                 was_or_were(duplicates)
             ),
         };
-        format!("{}: {lines} {were} already there; {done}{again}", visible(producer))
+        format!("{}: {pieces} {were} already there; {done}{again}", visible(producer))
     }
+}
+
+fn is_or_are(number: u64) -> &'static str {
+    if number == 1 { "is" } else { "are" }
 }
 
 fn was_or_were(number: u64) -> &'static str {
@@ -221,6 +263,10 @@ fn progress(bytes: Option<u64>) -> ProgressBar {
 mod tests {
     use super::*;
 
+    fn run(producer: &str, there: u64, goes_on: bool) -> Run {
+        Run { producer: producer.to_owned(), word: "line", there, goes_on }
+    }
+
     /// What is told of a producer when so many lines were there and these batches of one record each were confirmed.
     fn told(producer: &str, there: u64, batches: u64, duplicates: u64) -> String {
         let confirmation = Confirmation {
@@ -228,7 +274,7 @@ mod tests {
             batches,
             duplicates,
             offsets: batches.checked_sub(1).map(|last| (0, last)),
-            ..Confirmation::new(producer, there, None, Acks::None)
+            ..Confirmation::new(run(producer, there, false), None, Acks::None)
         };
         confirmation.summary(Duration::from_millis(1500))
     }
@@ -251,5 +297,22 @@ mod tests {
     #[test]
     fn the_producer_cannot_command_the_terminal() {
         assert!(told("\u{1b}[2Jp\n", 0, 0, 0).starts_with(r"\u{1b}[2Jp\n: "));
+    }
+
+    #[test]
+    fn who_may_not_repeat_the_command_is_told_so() {
+        let stopped = |goes_on| {
+            let confirmation = Confirmation::new(run("it's", 7, goes_on), None, Acks::None);
+            Confirmation { records: 2, ..confirmation }.stopped(AppendError::Closed).to_string()
+        };
+        assert_eq!(
+            stopped(false),
+            "producer \"it's\": only the lines up to 9 are known to be written. Run the same command again: it goes on \
+             where the log ends, and writes nothing twice"
+        );
+        assert_eq!(
+            stopped(true),
+            r#"producer "it's": only the first 2 lines of this input are known to be written. Do not run the same command again, it would write them once more: `sequor append --continue --producer 'it'\''s' /dev/null` tells how many are there in the end, and all but 7 of those are from this input"#
+        );
     }
 }

@@ -5,7 +5,8 @@
 //! | `cli.rs` | the command line: global flags, the list of commands |
 //! | `certs.rs`, `authority.rs` | `certs init`: a cluster's certificates, identities and configuration |
 //! | `serve.rs` | `serve`: one broker |
-//! | `append.rs`, `lines.rs`, `witness.rs`, `confirmation.rs` | `append`: the lines of a file, each exactly once |
+//! | `append.rs`, `witness.rs`, `past.rs`, `confirmation.rs` | `append`: the lines of a file, each exactly once |
+//! | `form.rs`, `pieces.rs` | how records lie in a stream of bytes, and how they are read from one |
 //! | `tail.rs`, `content.rs` | `tail`: the log, as bytes or as JSON |
 //! | `status.rs` | `status`: what each broker says of itself |
 //! | `wal/` | `wal verify`, `wal dump`: data directories, looked at and not touched |
@@ -25,9 +26,11 @@ mod confirmation;
 mod content;
 mod context;
 mod exit;
-mod lines;
+mod form;
 mod logging;
 mod output;
+mod past;
+mod pieces;
 mod quickstart;
 mod remote;
 mod serve;

@@ -11,7 +11,8 @@
 //! An offset that the log does not hold is refused, except for its end, where the next record will be.
 //!
 //! `raw` prints the value of each record and a newline; the newline is missing where `append` found none at the end of
-//! its input. A tombstone has no value and prints nothing. `json` prints one object a line:
+//! its input. A tombstone has no value and prints nothing. With the flags that `append` was given ([`Form`]) it prints
+//! also keys, and records of any bytes. `json` prints one object a line:
 //!
 //! ```json
 //! {"offset":7,"producer":"import/1","sequence":7,"timestamp":1767225600000,"key":null,"value":"text"}
@@ -34,17 +35,24 @@ use crate::{
     cli::Global,
     content::Content,
     exit::{Exit, Failure, Verdict},
-    lines::write_line,
+    form::Form,
     output::Output,
     remote,
 };
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+A record prints as its value and a line feed, without its key. With --key-separator and --length-prefixed, as `append` \
+was given them, what `append` read comes back byte for byte. A record of another source whose key has the separator in \
+it, or that has it in its value and has no key, would be read as another one. A record without value, a tombstone, \
+prints nothing.
+
 Examples:
   sequor tail                                         all of it, and what comes
   sequor tail --from -10 --until-end                  the last ten records
   sequor tail --until-end -o raw > copy               what `append` was given, byte for byte
+  sequor tail --until-end --key-separator '\\t'        the same for lines with keys
+  sequor tail --until-end --length-prefixed | ./decode
   sequor tail --from end -o json | jq .value")]
 pub(crate) struct TailArgs {
     /// Where to begin: start, end, an offset, or -N for the last N records.
@@ -62,6 +70,9 @@ pub(crate) struct TailArgs {
     /// How to print records.
     #[arg(short, long, default_value = "raw")]
     output: Format,
+
+    #[command(flatten)]
+    form: Form,
 }
 
 /// Where to begin.
@@ -91,6 +102,17 @@ fn from(text: &str) -> Result<From, String> {
             Some(count) => count.parse().map(From::Last).map_err(wrong),
             None => text.parse().map(From::Offset).map_err(wrong),
         },
+    }
+}
+
+/// JSON has a form of its own.
+#[derive(Debug, Error)]
+#[error("--length-prefixed and --key-separator say how bytes are printed: they go with `-o raw` alone")]
+pub(crate) struct FormWithoutRaw;
+
+impl Verdict for FormWithoutRaw {
+    fn exit(&self) -> Exit {
+        Exit::Usage
     }
 }
 
@@ -131,6 +153,10 @@ impl From {
 }
 
 pub(crate) async fn run(args: TailArgs, global: &Global) -> Result<(), Failure> {
+    args.form.check()?;
+    if args.output != Format::Raw && !args.form.is_default() {
+        return Err(FormWithoutRaw.into());
+    }
     let client = remote::connect(global).await?;
     let log = client.end().await?;
     let first = args.from.offset(&log)?;
@@ -150,7 +176,7 @@ pub(crate) async fn run(args: TailArgs, global: &Global) -> Result<(), Failure> 
             };
             for record in batch.records().take_while(|record| record.offset < end) {
                 match args.output {
-                    Format::Raw => write_line(&record.record, output.buffer()),
+                    Format::Raw => args.form.write(&record.record, output.buffer()),
                     Format::Json => output.push_json(&Printed::new(&record)),
                 }
             }

@@ -13,7 +13,7 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
+use clap::{ValueEnum, ValueHint};
 use thiserror::Error;
 
 use sequor_wal::{Item, WalkedBlock, WalkedEntry};
@@ -44,7 +44,7 @@ Examples:
   sequor wal dump demo/broker-1 -o json | jq 'select(.type == \"entry\" and .term == 3) | .index'")]
 pub(super) struct DumpArgs {
     /// The data directory of a broker that does not run.
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     directory: PathBuf,
 
     /// Begin with this index.

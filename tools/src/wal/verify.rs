@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use clap::ValueHint;
 use thiserror::Error;
 
 use sequor_wal::{Findings, WalkedEntry};
@@ -45,7 +46,7 @@ Examples:
   sequor wal verify -o json /var/lib/sequor | jq '.directories[].damage'")]
 pub(super) struct VerifyArgs {
     /// Data directories of brokers that do not run.
-    #[arg(required = true, value_name = "DIR")]
+    #[arg(required = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     directories: Vec<PathBuf>,
 
     /// How to print it.
