@@ -11,6 +11,7 @@
 //! | `status.rs` | `status`: what each broker says of itself |
 //! | `wal/` | `wal verify`, `wal dump`: data directories, looked at and not touched |
 //! | `quickstart/` | `quickstart`: all of it, on a cluster of its own, with a leader killed half way |
+//! | `completions.rs`, `man.rs` | `completions`, `man`: the command line, for shells and for `man` |
 //! | `context.rs`, `remote.rs` | which cluster a command talks to, and how its answers become exit codes |
 //! | `exit.rs`, `output.rs`, `logging.rs` | exit codes, stdout, stderr |
 //! | `words.rs`, `visible.rs`, `shell.rs` | numbers for people, text of others, paths to paste |
@@ -22,12 +23,14 @@ mod append;
 mod authority;
 mod certs;
 mod cli;
+mod completions;
 mod confirmation;
 mod content;
 mod context;
 mod exit;
 mod form;
 mod logging;
+mod man;
 mod output;
 mod past;
 mod pieces;
@@ -67,6 +70,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Tail(args) => block_on(tail::run(args, &global)),
         Command::Status(args) => block_on(status::run(args, &global)),
         Command::Wal(args) => block_on(wal::run(args)),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Quickstart(args) => block_on(quickstart::run(args, &global)),
     }
 }
