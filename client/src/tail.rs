@@ -36,7 +36,7 @@ pub(crate) struct Delivered {
 pub struct TailRecord {
     /// Its offset.
     pub offset: Offset,
-    /// Name of its producer.
+    /// Name of its producer; `#` and a number for that of a session.
     pub producer: Arc<str>,
     /// Its number in the producer's stream.
     pub sequence: Sequence,
@@ -49,7 +49,7 @@ pub struct TailRecord {
 pub struct TailBatch {
     /// Offset of the first record that [`TailBatch::records`] gives.
     pub first_offset: Offset,
-    /// Name of its producer.
+    /// Name of its producer; `#` and a number for that of a session.
     pub producer: Arc<str>,
     /// The batch, in the producer's bytes.
     pub batch: Batch,

@@ -18,6 +18,7 @@ fn all() -> Vec<(String, Vec<u8>)> {
     let flat = |frame: Frame| frame.into_chunks().flatten().collect::<Vec<u8>>();
     let mut all = vec![
         ("batch".to_owned(), messages::batch().to_vec()),
+        ("batch-packed".to_owned(), messages::packed_batch().to_vec()),
         ("batch-small".to_owned(), messages::small_batch().to_vec()),
         ("client-hello".to_owned(), flat(encode_client_hello(&messages::client_hello()).unwrap())),
         ("server-hello".to_owned(), flat(encode_server_hello(&messages::server_hello()).unwrap())),

@@ -11,8 +11,8 @@ use clap::{
 };
 
 use crate::{
-    append::AppendArgs, certs::CertsArgs, producer::ProducerArgs, quickstart::QuickstartArgs,
-    serve::ServeArgs, status::StatusArgs, tail::TailArgs,
+    append::AppendArgs, certs::CertsArgs, completions::CompletionsArgs, man::ManArgs, producer::ProducerArgs,
+    quickstart::QuickstartArgs, serve::ServeArgs, status::StatusArgs, tail::TailArgs, wal::WalArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -97,6 +97,12 @@ pub(crate) enum Command {
     Producer(ProducerArgs),
     /// Ask every broker what it knows of itself.
     Status(StatusArgs),
+    /// Check or print the data directory of a broker that does not run.
+    Wal(WalArgs),
+    /// Print what makes a shell complete commands and flags.
+    Completions(CompletionsArgs),
+    /// Print the manual, or write a page for each command.
+    Man(ManArgs),
 }
 
 /// How to print what is not a stream.

@@ -5,11 +5,14 @@
 //! | `cli.rs` | the command line: global flags, the list of commands |
 //! | `certs.rs`, `authority.rs` | `certs init`: a cluster's certificates, identities and configuration |
 //! | `serve.rs` | `serve`: one broker |
-//! | `append.rs`, `lines.rs`, `witness.rs`, `confirmation.rs` | `append`: the lines of a file, each exactly once |
-//! | `tail.rs` | `tail`: the log, as bytes or as JSON |
+//! | `append.rs`, `witness.rs`, `past.rs`, `confirmation.rs` | `append`: the lines of a file, each exactly once |
+//! | `form.rs`, `pieces.rs` | how records lie in a stream of bytes, and how they are read from one |
+//! | `tail.rs`, `content.rs` | `tail`: the log, as bytes or as JSON |
 //! | `producer.rs` | `producer`: names and numbers, listed, shown and closed |
 //! | `status.rs` | `status`: what each broker says of itself |
+//! | `wal/` | `wal verify`, `wal dump`: data directories, looked at and not touched |
 //! | `quickstart/` | `quickstart`: all of it, on a cluster of its own, with a leader killed half way |
+//! | `completions.rs`, `man.rs` | `completions`, `man`: the command line, for shells and for `man` |
 //! | `context.rs`, `remote.rs` | which cluster a command talks to, and how its answers become exit codes |
 //! | `exit.rs`, `output.rs`, `logging.rs` | exit codes, stdout, stderr |
 //! | `words.rs`, `visible.rs`, `shell.rs` | numbers for people, text of others, paths to paste |
@@ -21,12 +24,17 @@ mod append;
 mod authority;
 mod certs;
 mod cli;
+mod completions;
 mod confirmation;
+mod content;
 mod context;
 mod exit;
-mod lines;
+mod form;
 mod logging;
+mod man;
 mod output;
+mod past;
+mod pieces;
 mod producer;
 mod quickstart;
 mod remote;
@@ -35,6 +43,7 @@ mod shell;
 mod status;
 mod tail;
 mod visible;
+mod wal;
 mod witness;
 mod words;
 
@@ -63,6 +72,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Tail(args) => block_on(tail::run(args, &global)),
         Command::Producer(args) => block_on(producer::run(args, &global)),
         Command::Status(args) => block_on(status::run(args, &global)),
+        Command::Wal(args) => block_on(wal::run(args)),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Quickstart(args) => block_on(quickstart::run(args, &global)),
     }
 }

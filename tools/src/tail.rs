@@ -11,20 +11,17 @@
 //! An offset that the log does not hold is refused, except for its end, where the next record will be.
 //!
 //! `raw` prints the value of each record and a newline; the newline is missing where `append` found none at the end of
-//! its input. A tombstone has no value and prints nothing. `json` prints one object a line:
+//! its input. A tombstone has no value and prints nothing. With the flags that `append` was given ([`Form`]) it prints
+//! also keys, and records of any bytes. `json` prints one object a line:
 //!
 //! ```json
 //! {"offset":7,"producer":"import/1","sequence":7,"timestamp":1767225600000,"key":null,"value":"text"}
 //! {"offset":8,"producer":"import/1","sequence":8,"timestamp":0,"key":"text","value":"//4=","value_encoding":"base64"}
 //! ```
 //!
-//! `timestamp` is the producer's, in milliseconds since 1970. A key or value that is not UTF-8 is in base64, and marked
+//! `producer` is a name, or `#` and the number of a session. `timestamp` is the producer's, in milliseconds since 1970. A key or value that is not UTF-8 is in base64, and marked
 //! by `key_encoding` or `value_encoding`. An absent key, and the value of a tombstone, are `null`.
 
-use std::str;
-
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use clap::ValueEnum;
 use serde::Serialize;
 use thiserror::Error;
@@ -36,18 +33,26 @@ use sequor_client::{
 
 use crate::{
     cli::Global,
+    content::Content,
     exit::{Exit, Failure, Verdict},
-    lines::write_line,
+    form::Form,
     output::Output,
     remote,
 };
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+A record prints as its value and a line feed, without its key. With --key-separator and --length-prefixed, as `append` \
+was given them, what `append` read comes back byte for byte. A record of another source whose key has the separator in \
+it, or that has it in its value and has no key, would be read as another one. A record without value, a tombstone, \
+prints nothing.
+
 Examples:
   sequor tail                                         all of it, and what comes
   sequor tail --from -10 --until-end                  the last ten records
   sequor tail --until-end -o raw > copy               what `append` was given, byte for byte
+  sequor tail --until-end --key-separator '\\t'        the same for lines with keys
+  sequor tail --until-end --length-prefixed | ./decode
   sequor tail --from end -o json | jq .value")]
 pub(crate) struct TailArgs {
     /// Where to begin: start, end, an offset, or -N for the last N records.
@@ -65,6 +70,9 @@ pub(crate) struct TailArgs {
     /// How to print records.
     #[arg(short, long, default_value = "raw")]
     output: Format,
+
+    #[command(flatten)]
+    form: Form,
 }
 
 /// Where to begin.
@@ -94,6 +102,17 @@ fn from(text: &str) -> Result<From, String> {
             Some(count) => count.parse().map(From::Last).map_err(wrong),
             None => text.parse().map(From::Offset).map_err(wrong),
         },
+    }
+}
+
+/// JSON has a form of its own.
+#[derive(Debug, Error)]
+#[error("--length-prefixed and --key-separator say how bytes are printed: they go with `-o raw` alone")]
+pub(crate) struct FormWithoutRaw;
+
+impl Verdict for FormWithoutRaw {
+    fn exit(&self) -> Exit {
+        Exit::Usage
     }
 }
 
@@ -134,6 +153,10 @@ impl From {
 }
 
 pub(crate) async fn run(args: TailArgs, global: &Global) -> Result<(), Failure> {
+    args.form.check()?;
+    if args.output != Format::Raw && !args.form.is_default() {
+        return Err(FormWithoutRaw.into());
+    }
     let client = remote::connect(global).await?;
     let log = client.end().await?;
     let first = args.from.offset(&log)?;
@@ -153,7 +176,7 @@ pub(crate) async fn run(args: TailArgs, global: &Global) -> Result<(), Failure> 
             };
             for record in batch.records().take_while(|record| record.offset < end) {
                 match args.output {
-                    Format::Raw => write_line(&record.record, output.buffer()),
+                    Format::Raw => args.form.write(&record.record, output.buffer()),
                     Format::Json => output.push_json(&Printed::new(&record)),
                 }
             }
@@ -173,45 +196,18 @@ struct Printed<'a> {
     producer: &'a str,
     sequence: u64,
     timestamp: i64,
-    key: Option<Text<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_encoding: Option<&'static str>,
-    value: Option<Text<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value_encoding: Option<&'static str>,
-}
-
-/// Bytes as JSON can hold them.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-enum Text<'a> {
-    Utf8(&'a str),
-    Base64(String),
-}
-
-impl<'a> Text<'a> {
-    fn new(bytes: &'a Bytes) -> Self {
-        str::from_utf8(bytes).map_or_else(|_| Self::Base64(STANDARD.encode(bytes)), Self::Utf8)
-    }
-
-    fn encoding(&self) -> Option<&'static str> {
-        matches!(self, Self::Base64(_)).then_some("base64")
-    }
+    #[serde(flatten)]
+    content: Content<'a>,
 }
 
 impl<'a> Printed<'a> {
     fn new(record: &'a TailRecord) -> Self {
-        let key = record.record.key.as_ref().map(Text::new);
-        let value = record.record.value.as_ref().map(Text::new);
         Self {
             offset: record.offset.0,
             producer: &record.producer,
             sequence: record.sequence.0,
             timestamp: record.record.timestamp,
-            key_encoding: key.as_ref().and_then(Text::encoding),
-            key,
-            value_encoding: value.as_ref().and_then(Text::encoding),
-            value,
+            content: Content::new(&record.record),
         }
     }
 }

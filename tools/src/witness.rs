@@ -1,8 +1,8 @@
 //! The producer's last committed batches, as witnesses that the input is the same one as before.
 //!
-//! A line's number is its sequence, so a second run with another file would silently continue in the middle of it. The
-//! log remembers a producer's newest batches with the digest of their content. The same lines, put into a batch of the
-//! same size, have the same digest; where they do not, the log is read and the first line that differs is named.
+//! A piece's number is its sequence, so a second run with another file would silently continue in the middle of it. The
+//! log remembers a producer's newest batches with the digest of their content. The same pieces, put into a batch of the
+//! same size, have the same digest; where they do not, the log is read and the first piece that differs is named.
 
 use std::collections::VecDeque;
 
@@ -14,16 +14,16 @@ use sequor_client::protocol::{
     limits::BATCH_BYTES_MAX,
 };
 
-use crate::lines::Line;
+use crate::pieces::Piece;
 
-/// Compares lines with what a producer wrote.
+/// Compares pieces with what a producer wrote.
 ///
-/// Invariants: `batches` ascend and do not overlap; `lines` holds the lines from the first number of the first batch
-/// up to, not including, the next line that [`take`](Self::take) wants.
+/// Invariants: `batches` ascend and do not overlap; `pieces` holds the pieces from the first number of the first batch
+/// up to, not including, the next piece that [`take`](Self::take) wants.
 #[derive(Debug)]
 pub(crate) struct Witness {
     batches: VecDeque<Remembered>,
-    lines: Vec<Line>,
+    pieces: Vec<Piece>,
 }
 
 /// A batch whose content is not what the input has in its place.
@@ -31,53 +31,53 @@ pub(crate) struct Witness {
 pub(crate) struct Suspect {
     /// What was written.
     pub(crate) batch: Remembered,
-    /// The lines of the input in its place.
-    pub(crate) lines: Vec<Line>,
+    /// The pieces of the input in its place.
+    pub(crate) pieces: Vec<Piece>,
 }
 
 impl Witness {
-    /// A witness of what `batches` say, as far as lines from number `from` on can be compared with it.
+    /// A witness of what `batches` say, as far as pieces from number `from` on can be compared with it.
     pub(crate) fn new(batches: &[Remembered], from: u64) -> Self {
         let batches = batches.iter().filter(|batch| batch.first.0 >= from).copied().collect();
-        Self { batches, lines: Vec::new() }
+        Self { batches, pieces: Vec::new() }
     }
 
-    /// Compares the next line, which may complete a batch.
+    /// Compares the next piece, which may complete a batch.
     ///
     /// # Errors
     /// If the batch that it completes is another one. The witness is of no more use then.
-    pub(crate) fn take(&mut self, line: Line) -> Result<(), Suspect> {
+    pub(crate) fn take(&mut self, piece: Piece) -> Result<(), Suspect> {
         let Some(batch) = self.batches.front().copied() else { return Ok(()) };
-        if line.number < batch.first.0 {
+        if piece.number < batch.first.0 {
             return Ok(());
         }
-        self.lines.push(line);
-        if self.lines.len() < batch.count as usize {
+        self.pieces.push(piece);
+        if self.pieces.len() < batch.count as usize {
             return Ok(());
         }
-        let lines = std::mem::take(&mut self.lines);
+        let pieces = std::mem::take(&mut self.pieces);
         self.batches.pop_front();
-        match digest(&lines) {
+        match digest(&pieces) {
             Some(digest) if digest == batch.digest => Ok(()),
-            _ => Err(Suspect { batch, lines }),
+            _ => Err(Suspect { batch, pieces }),
         }
     }
 }
 
 impl Suspect {
-    /// The number of the first line that is not what `written` says; `written` are the records of the batch.
+    /// The number of the first piece that is not what `written` says; `written` are the records of the batch.
     pub(crate) fn first_difference(&self, written: &[Record]) -> u64 {
-        let same = |(line, record): &(&Line, &Record)| line.record(record.timestamp) == **record;
-        let equal = self.lines.iter().zip(written).take_while(same).count();
+        let same = |(piece, record): &(&Piece, &Record)| piece.record(record.timestamp) == **record;
+        let equal = self.pieces.iter().zip(written).take_while(same).count();
         self.batch.first.0 + equal as u64
     }
 }
 
-/// The digest of a batch of these lines; none if they do not fit one.
-fn digest(lines: &[Line]) -> Option<[u8; 16]> {
-    let mut builder = BatchBuilder::with_limits(lines.len(), BATCH_BYTES_MAX);
-    for line in lines {
-        builder.push(&line.record(0)).ok()?;
+/// The digest of a batch of these pieces; none if they do not fit one.
+fn digest(pieces: &[Piece]) -> Option<[u8; 16]> {
+    let mut builder = BatchBuilder::with_limits(pieces.len(), BATCH_BYTES_MAX);
+    for piece in pieces {
+        builder.push(&piece.record(0)).ok()?;
     }
     let bytes: Bytes = builder.seal(ProducerId(0), Epoch(0), Sequence(0));
     Batch::trusted(bytes).ok().map(|batch| batch.digest())
@@ -89,15 +89,15 @@ mod tests {
 
     use super::*;
 
-    fn line(number: u64, content: &str) -> Line {
-        Line { number, content: Bytes::copy_from_slice(content.as_bytes()), ended: true }
+    fn line(number: u64, content: &str) -> Piece {
+        Piece { number, key: None, value: Bytes::copy_from_slice(content.as_bytes()), ended: true }
     }
 
-    fn input(words: &[&str]) -> Vec<Line> {
+    fn input(words: &[&str]) -> Vec<Piece> {
         (0..).zip(words).map(|(number, word)| line(number, word)).collect()
     }
 
-    fn remembered(lines: &[Line]) -> Remembered {
+    fn remembered(lines: &[Piece]) -> Remembered {
         Remembered {
             first: Sequence(lines[0].number),
             count: u32::try_from(lines.len()).unwrap(),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     /// Gives `lines` to a witness of `batches`; the first batch it objects to, if any.
-    fn compare(batches: &[Remembered], from: u64, lines: &[Line]) -> Option<Suspect> {
+    fn compare(batches: &[Remembered], from: u64, lines: &[Piece]) -> Option<Suspect> {
         let mut witness = Witness::new(batches, from);
         lines[from as usize..].iter().find_map(|line| witness.take(line.clone()).err())
     }
@@ -149,5 +149,15 @@ mod tests {
         let suspect = compare(&[remembered(&was)], 0, &input(&[&long, &long]));
         let written: Vec<_> = was.iter().map(|line| line.record(77)).collect();
         assert_eq!(suspect.expect("both differ").first_difference(&written), 0);
+    }
+
+    #[test]
+    fn a_key_is_compared_too() {
+        let was = input(&["a", "b"]);
+        let mut is = was.clone();
+        is[1].key = Some(Bytes::new());
+        let suspect = compare(&[remembered(&was)], 0, &is).expect("an empty key is not none");
+        let written: Vec<_> = was.iter().map(|line| line.record(77)).collect();
+        assert_eq!(suspect.first_difference(&written), 1);
     }
 }

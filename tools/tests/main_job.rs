@@ -13,28 +13,10 @@ use std::{
 
 use cluster::{
     Cluster,
-    appending::{Appending, Input, assert_log_is},
+    appending::{Appending, Input, append, assert_log_is},
     paste, sequor, wait_for,
 };
 use serde_json::{Value, json};
-
-/// Runs `append` on bytes; exit code, what it printed, what it said.
-fn append(cluster: &Cluster, args: &[&str], input: &[u8]) -> (i32, String, String) {
-    let mut child = cluster
-        .command(&[&["append"], args].concat())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // A command that refuses its input does not read all of it.
-    let _ = stdin.write_all(input);
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
 
 fn json_lines(text: &[u8]) -> Vec<Value> {
     text.split(|byte| *byte == b'\n')

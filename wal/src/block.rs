@@ -43,7 +43,7 @@ static PADDING: [u8; ALIGNMENT_MAX as usize] = [0; ALIGNMENT_MAX as usize];
 /// How a block comes to be where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Reason {
+pub enum Reason {
     /// It follows the block before it in its segment.
     Follows = 0,
     /// It is the first of the log.
@@ -218,6 +218,11 @@ pub(crate) fn encode(header: &Header, salt: &Salt, entries: &[(Entry, u32)], ali
     chunks.push(Bytes::from_static(&PADDING[..padding]));
     chunks.retain(|chunk| !chunk.is_empty());
     chunks
+}
+
+/// The checksum that the block says it has which begins where `from` does.
+pub(crate) fn stored_crc(from: &[u8]) -> u32 {
+    u32_at(from, CRC_AT)
 }
 
 /// Whether a block may begin here, as far as its first bytes tell.

@@ -82,7 +82,14 @@ impl Checkpoint {
             name: "the data directory".into(),
             source,
         })?;
-        let Some(index) = names.iter().filter_map(|name| file_index(name)).max() else { return Ok(None) };
+        indexes(&names).max().map_or(Ok(None), |index| Self::load(disk, index))
+    }
+
+    /// Reads the checkpoint at `index`; `None` if the directory has none there.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn load(disk: &dyn Disk, index: Index) -> Result<Option<Self>, CheckpointError> {
         let name = file_name(index);
         let Some(mut file) = File::load(disk, &name)? else { return Ok(None) };
         let position = file.section(POSITION).filter(|content| content.len() == POSITION_BYTES).cloned();
@@ -94,7 +101,12 @@ impl Checkpoint {
     }
 }
 
-fn file_name(index: Index) -> String {
+/// After which entries there are checkpoints, by the names of the files.
+pub(crate) fn indexes(names: &[String]) -> impl Iterator<Item = Index> {
+    names.iter().filter_map(|name| file_index(name))
+}
+
+pub(crate) fn file_name(index: Index) -> String {
     format!("{PREFIX}{index:020}")
 }
 

@@ -1,12 +1,17 @@
 //! What the log asks of a disk: one directory of files, and files of fixed length.
 //!
-//! Two disks exist: `mmap` is a directory of a real machine, `memory` is the one of tests and of the
-//! simulator, which crashes on demand. Everything above this file is the same for both.
+//! Three disks exist: `mmap` is a directory of a real machine, `read_only` is the same for who only looks, and
+//! `memory` is the one of tests and of the simulator, which crashes on demand. Everything above this file is the
+//! same for all.
 
+#[cfg(feature = "mmap")]
+mod directory;
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;
 #[cfg(feature = "mmap")]
 pub mod mmap;
+#[cfg(feature = "mmap")]
+pub mod read_only;
 
 use std::fmt::Debug;
 use std::io;

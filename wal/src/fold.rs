@@ -17,21 +17,29 @@
 //! What a cut hides is never judged. So a fault is only remembered when it is met, and judged at the end. A
 //! cut counts if it begins at or below the index that is expected at the fault and builds on an entry that is
 //! visible here, term and chain: then what lies in between is not part of its history.
+//!
+//! Behind a fault nothing is visible any more, for nobody knows what is missing there. The blocks that follow
+//! are still compared with each other: recovery needs one good block to know that the fault is damage, and who
+//! inspects a directory wants to hear of every fault in it and not of the first alone.
 
 use std::sync::Arc;
 
-use crate::block::{Block, Reason};
+use crate::block::{self, Block, Reason};
 use crate::extent::{BlockPlace, Extents};
 use crate::log::{Active, ReadError};
-use crate::segment::{Fault, Header, Scan, file_name};
+use crate::segment::{Fault, Header, Piece, Scan, file_name};
 use crate::terms::Terms;
 use crate::{Damage, Index, Position, Region};
+
+/// Most faults that are remembered; the others are counted. Count.
+pub(crate) const FAULTS_MAX: usize = 100;
 
 /// The visible log, as far as the segments were folded.
 ///
 /// Invariants:
 /// - terms and extents describe exactly the entries up to `last`, all verified;
-/// - with a fault pending, the index expected at the fault is `last + 1`, and only a cut adds anything.
+/// - with a fault pending, the index expected at the first one is `last + 1`, and only a cut adds anything;
+/// - once a file is lost, nothing is added any more.
 #[derive(Debug)]
 pub(crate) struct Fold {
     pub(crate) start: Position,
@@ -44,9 +52,17 @@ pub(crate) struct Fold {
     pub(crate) active: Option<Active>,
     /// The last block has entries, and no later block proves it.
     pub(crate) unproven: bool,
-    fault: Option<Fault>,
+    /// The cuts that counted, in the order of their segments.
+    pub(crate) cuts: Vec<Cut>,
+    faults: Faults,
     /// Segments with bytes but without any good block.
     dirty: Vec<u64>,
+    /// Where the last good block ends, visible or not.
+    reached: Position,
+    /// Something is missing between that block and the next one, which therefore need not build on it.
+    missing: bool,
+    /// A whole file is missing or not ours.
+    file_lost: bool,
 }
 
 /// What is to be done after all segments were folded without damage.
@@ -56,6 +72,29 @@ pub(crate) struct Verdict {
     pub(crate) cut_pending: bool,
     /// Segments that hold nothing but a torn first block.
     pub(crate) remove: Vec<u64>,
+}
+
+/// A segment that hides the entries behind `last` in all segments before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    pub(crate) segment: u64,
+    pub(crate) last: Index,
+}
+
+/// The faults that no cut hides so far.
+#[derive(Debug, Default)]
+struct Faults {
+    pending: Vec<Pending>,
+    /// Those that had no place any more, and the lowest index that was expected at one of them.
+    more: u64,
+    more_due: Index,
+}
+
+#[derive(Debug)]
+struct Pending {
+    fault: Fault,
+    /// The index that was expected there.
+    due: Index,
 }
 
 impl Fold {
@@ -68,8 +107,12 @@ impl Fold {
             commit: 0,
             active: None,
             unproven: false,
-            fault: None,
+            cuts: Vec::new(),
+            faults: Faults::default(),
             dirty: Vec::new(),
+            reached: start,
+            missing: false,
+            file_lost: false,
         }
     }
 
@@ -77,39 +120,17 @@ impl Fold {
     pub(crate) fn add(
         &mut self,
         region: &Arc<dyn Region>,
-        header: Header,
+        header: &Header,
         scan: Scan,
     ) -> Result<(), ReadError> {
-        let Some((position, first)) = scan.blocks.first() else {
-            let fault = scan.fault.expect("a segment without block and fault is blank");
-            if !fault.proven {
-                self.dirty.push(scan.segment);
+        if scan.is_dirty() {
+            self.dirty.push(scan.segment);
+        }
+        for piece in scan.pieces {
+            match piece {
+                Piece::Fault(fault) => self.note(fault),
+                Piece::Block(position, block) => self.add_block(region, header, position, &block)?,
             }
-            self.note(fault);
-            return Ok(());
-        };
-        if let Some((expected, found)) = self.misfit(first)? {
-            let damage = Damage { file: file_name(scan.segment), offset: *position, expected, found };
-            self.note(Fault { damage, proven: true });
-            return Ok(());
-        }
-        if first.header.reason == Reason::Cut {
-            self.cut(first.header.predecessor());
-        }
-        self.active = Some(Active { region: Arc::clone(region), header, position: scan.end });
-        for (number, (position, block)) in scan.blocks.into_iter().enumerate() {
-            let follows = block.header.reason == Reason::Follows && block.header.predecessor() == self.last;
-            if number > 0 && !follows {
-                let expected = format!("a block that follows {}", describe(self.last));
-                let found = format!("one that follows {}", describe(block.header.predecessor()));
-                let damage = Damage { file: file_name(scan.segment), offset: position, expected, found };
-                self.note(Fault { damage, proven: true });
-                return Ok(());
-            }
-            self.take(region, &header, position, &block);
-        }
-        if let Some(fault) = scan.fault {
-            self.note(fault);
         }
         Ok(())
     }
@@ -120,33 +141,38 @@ impl Fold {
         self.note(Fault { damage, proven: true });
     }
 
+    /// A file is missing or not ours: what follows cannot be tied to what is visible, whatever it holds.
+    pub(crate) fn lose_file(&mut self) {
+        self.missing = true;
+        self.file_lost = true;
+    }
+
     /// Judges what is left.
     pub(crate) fn verdict(&self) -> Result<Verdict, Damage> {
-        match &self.fault {
-            Some(fault) if fault.proven => Err(fault.damage.clone()),
-            Some(_) => Ok(Verdict { cut_pending: true, remove: self.dirty.clone() }),
-            None => Ok(Verdict { cut_pending: false, remove: self.dirty.clone() }),
+        match self.faults.pending.first() {
+            Some(Pending { fault, .. }) if fault.proven => Err(fault.damage.clone()),
+            first => Ok(Verdict { cut_pending: first.is_some(), remove: self.dirty.clone() }),
         }
     }
 
-    /// Why a block cannot begin the next segment, if it cannot: what was expected and what was found.
-    fn misfit(&self, first: &Block) -> Result<Option<(String, String)>, ReadError> {
-        let before = first.header.predecessor();
-        let fits = match first.header.reason {
-            Reason::Follows => false,
-            Reason::First => self.active.is_none() && self.fault.is_none() && before == self.start,
-            Reason::Roll => self.active.is_some() && self.fault.is_none() && before == self.last,
-            Reason::Cut => before.index >= self.commit && self.position(before.index)? == Some(before),
-        };
-        if fits {
-            return Ok(None);
+    /// The places where something is not as it was made durable: the first [`FAULTS_MAX`] of them, and how many
+    /// more there are.
+    pub(crate) fn damages(&self) -> (Vec<Damage>, u64) {
+        if self.verdict().is_ok() {
+            return (Vec::new(), 0);
         }
-        let expected =
-            format!("a segment that rolls from {} or cuts above {}", describe(self.last), self.commit);
-        Ok(Some((expected, format!("{:?} after {}", first.header.reason, describe(before)))))
+        let proven = self.faults.pending.iter().filter(|pending| pending.fault.proven);
+        (proven.map(|pending| pending.fault.damage.clone()).collect(), self.faults.more)
     }
 
-    fn position(&self, index: Index) -> Result<Option<Position>, ReadError> {
+    /// Where a crash tore the end of the log: what lies behind the last good block, and was never synced.
+    pub(crate) fn torn(&self) -> Option<&Damage> {
+        let unproven = self.faults.pending.iter().find(|pending| !pending.fault.proven);
+        unproven.map(|pending| &pending.fault.damage)
+    }
+
+    /// The entry at `index`, if it is visible.
+    pub(crate) fn position(&self, index: Index) -> Result<Option<Position>, ReadError> {
         match index {
             _ if index == self.last.index => Ok(Some(self.last)),
             _ if index == self.start.index => Ok(Some(self.start)),
@@ -155,9 +181,68 @@ impl Fold {
         }
     }
 
+    fn add_block(
+        &mut self,
+        region: &Arc<dyn Region>,
+        header: &Header,
+        position: u64,
+        block: &Block,
+    ) -> Result<(), ReadError> {
+        let misfit = match position == header.first_position() {
+            true => self.misfit_of_first(block)?,
+            false => self.misfit_of_further(block),
+        };
+        if let Some((expected, found)) = misfit {
+            let damage = Damage { file: file_name(header.segment), offset: position, expected, found };
+            self.note(Fault { damage, proven: true });
+        } else if block.header.reason == Reason::Cut {
+            self.cut(header.segment, block.header.predecessor());
+        }
+        self.faults.prove();
+        if self.faults.pending.is_empty() && !self.file_lost {
+            self.take(region, header, position, block);
+        }
+        self.reached = block.last;
+        self.missing = false;
+        Ok(())
+    }
+
+    /// Why a block cannot begin the next segment, if it cannot: what was expected and what was found.
+    fn misfit_of_first(&self, first: &Block) -> Result<Option<(String, String)>, ReadError> {
+        let before = first.header.predecessor();
+        let nothing_pending = self.faults.pending.is_empty() && !self.file_lost;
+        let fits = match first.header.reason {
+            Reason::Follows => false,
+            Reason::First => self.active.is_none() && nothing_pending && before == self.start,
+            Reason::Roll => {
+                (self.active.is_some() || !nothing_pending) && (self.missing || before == self.reached)
+            }
+            // Behind a fault nothing can be looked up. The fault itself stays, whatever is cut there.
+            Reason::Cut if before.index > self.last.index => !nothing_pending,
+            Reason::Cut => before.index >= self.commit && self.position(before.index)? == Some(before),
+        };
+        if fits {
+            return Ok(None);
+        }
+        let expected =
+            format!("a segment that rolls from {} or cuts above {}", describe(self.reached), self.commit);
+        Ok(Some((expected, format!("{:?} after {}", first.header.reason, describe(before)))))
+    }
+
+    /// The same for a block that is not the first of its segment.
+    fn misfit_of_further(&self, block: &Block) -> Option<(String, String)> {
+        let before = block.header.predecessor();
+        if block.header.reason == Reason::Follows && (self.missing || before == self.reached) {
+            return None;
+        }
+        let expected = format!("a block that follows {}", describe(self.reached));
+        Some((expected, format!("one that follows {}", describe(before))))
+    }
+
     /// Hides everything after `last`.
-    fn cut(&mut self, last: Position) {
-        self.fault = None;
+    fn cut(&mut self, segment: u64, last: Position) {
+        self.faults.hide_behind(last.index);
+        self.cuts.push(Cut { segment, last: last.index });
         if last.index < self.last.index {
             self.extents.cut(last.index + 1);
             self.terms.cut(last.index + 1);
@@ -183,13 +268,39 @@ impl Fold {
         self.last = block.last;
         self.commit = self.commit.max(block.header.commit);
         self.unproven = block.header.entries > 0;
+        let end = block::align_up(position + block.header.bytes(), header.alignment);
+        self.active = Some(Active { region: Arc::clone(region), header: *header, position: end });
     }
 
-    /// Remembers the first fault; a later one can only prove it.
     fn note(&mut self, fault: Fault) {
-        match &mut self.fault {
-            Some(pending) => pending.proven |= fault.proven,
-            None => self.fault = Some(fault),
+        if fault.proven {
+            self.faults.prove();
+        }
+        self.faults.push(Pending { fault, due: self.reached.index + 1 });
+        self.missing = true;
+    }
+}
+
+impl Faults {
+    fn push(&mut self, pending: Pending) {
+        if self.pending.len() < FAULTS_MAX {
+            self.pending.push(pending);
+            return;
+        }
+        self.more_due = if self.more == 0 { pending.due } else { self.more_due.min(pending.due) };
+        self.more += 1;
+    }
+
+    /// Something that was written later is good: all that is missing before it was durable.
+    fn prove(&mut self) {
+        self.pending.iter_mut().for_each(|pending| pending.fault.proven = true);
+    }
+
+    /// Forgets what a cut behind `last` hides.
+    fn hide_behind(&mut self, last: Index) {
+        self.pending.retain(|pending| pending.due <= last);
+        if self.more_due > last {
+            self.more = 0;
         }
     }
 }

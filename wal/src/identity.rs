@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::Disk;
 use crate::sections::{File, FileError, Section};
 
-const NAME: &str = "identity";
+pub(crate) const NAME: &str = "identity";
 const CLUSTER: u32 = 1;
 const LINEAGE: u32 = 2;
 const BROKER: u32 = 3;

@@ -27,6 +27,11 @@
 //! - Nothing is trusted to stay as it was written: every byte that is read is covered by a checksum. Damage
 //!   below the durable watermark is reported with file, offset, expected and found. It is never cut away.
 //!
+//! # Looking without touching
+//!
+//! [`inspect`] reads a directory as recovery does, but changes nothing in it and does not stop at the first
+//! damage. [`disk::read_only`] is the disk to do so on a real machine.
+//!
 //! # What is not done
 //!
 //! No error of a write or a sync is retried here: the caller stops. Space is never taken back in this
@@ -40,29 +45,35 @@ mod extent;
 mod fold;
 mod generations;
 mod identity;
+mod inspection;
 mod log;
 mod recovery;
 pub mod sections;
 mod segment;
 mod settings;
 mod spares;
+mod survey;
 mod tail;
 mod terms;
 mod ticket;
 mod vote;
+mod walk;
 
 use std::fmt;
 
+pub use block::Reason;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use disk::{Disk, Region};
 pub use entry::{ENTRY_HEADER_BYTES, Entry, Index, Kind, Position, Term, chain, chain_start};
 pub use identity::{Identity, IdentityError};
+pub use inspection::{FINDINGS_MAX, Findings, InspectError, Inspection, inspect};
 pub use log::{Counters, Log, ReadError};
 pub use recovery::{OpenError, Opened, open};
 pub use sections::Section;
 pub use settings::Settings;
 pub use ticket::{Done, Spare, SpareOrder, SyncError, Ticket};
 pub use vote::{Vote, VoteState};
+pub use walk::{Item, Walk, WalkedBlock, WalkedEntry, WalkedFault};
 
 /// Bytes that are not what was once made durable, or never could have been: where, and why we think so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

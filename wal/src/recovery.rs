@@ -1,7 +1,8 @@
 //! Recovery: from whatever a crash left to a log that can be trusted.
 //!
-//! 1. Every segment is read whole, past the page cache, in ascending order of ids; its blocks are found
-//!    (`segment.rs`) and folded into the visible log (`fold.rs`).
+//! 1. Every segment is read whole, past the page cache, in ascending order of ids (`survey.rs`); its blocks are
+//!    found (`segment.rs`) and folded into the visible log (`fold.rs`). Whoever only inspects a directory
+//!    (`inspection.rs`) does the same.
 //! 2. The verdict: all is well, or the tail is torn and will be cut, or something that was durable is
 //!    damaged. In the last case nothing is changed and the log is not opened.
 //! 3. Leftovers are removed: spares that a crash left unfinished, segments that hold nothing but a torn first
@@ -14,17 +15,15 @@
 //! A torn tail is not erased. The next block goes to a new segment and hides it; until then every start finds
 //! it again.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use crate::block::Unlike;
-use crate::fold::Fold;
 use crate::log::{Found, ReadError};
-use crate::segment::{self, Found as HeaderFound, Header};
+use crate::segment;
 use crate::spares::Spares;
+use crate::survey::{Owner, Survey, segments_of};
 use crate::vote::{self, VoteFile, Votes};
-use crate::{Damage, Disk, Identity, Index, Log, Position, Settings, Spare, SyncError, Vote, VoteState};
+use crate::{Damage, Disk, Identity, Index, Log, Settings, SyncError, Vote, VoteState};
 
 /// A log that was opened.
 #[derive(Debug)]
@@ -94,6 +93,16 @@ pub enum OpenError {
     Sync(#[from] SyncError),
 }
 
+impl From<ReadError> for OpenError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Damaged(damage) => Self::Damaged(damage),
+            ReadError::Io { file, source } => Self::Io { operation: "read", file, source },
+            ReadError::OutOfRange { .. } => unreachable!("the fold reads only what it has seen"),
+        }
+    }
+}
+
 /// Opens the log of a data directory. Reads every segment once; returns when all that it shows is durable.
 ///
 /// # Errors
@@ -105,7 +114,12 @@ pub fn open(disk: Arc<dyn Disk>, identity: &Identity, settings: Settings) -> Res
         return Err(OpenError::Settings { why });
     }
     let names = disk.list().map_err(|source| io_error("list", "the data directory", source))?;
-    let survey = Survey::take(&*disk, &names, identity.cluster, incarnation)?;
+    let mut survey = Survey::new(Owner { cluster: identity.cluster, incarnation });
+    for (name, segment) in segments_of(&names) {
+        survey.expect_no_gap(segment)?;
+        survey.expect_finished()?;
+        survey.add(&*disk, name, segment)?;
+    }
     let verdict = survey.fold.verdict()?;
     let vote = find_vote(&*disk, &names, incarnation)?;
 
@@ -146,111 +160,6 @@ pub fn open(disk: Arc<dyn Disk>, identity: &Identity, settings: Settings) -> Res
     Ok(Opened { log, vote: state, commit })
 }
 
-/// All segments, looked at once, in the order of their ids. Nothing is changed.
-#[derive(Debug)]
-struct Survey {
-    fold: Fold,
-    /// Segments with a header and nothing else.
-    blank: Vec<Spare>,
-    /// A segment that does not even have a header: a crash came while it was made.
-    unfinished: Option<u64>,
-    /// One above the highest id.
-    next_segment: u64,
-}
-
-impl From<ReadError> for OpenError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Damaged(damage) => Self::Damaged(damage),
-            ReadError::Io { file, source } => Self::Io { operation: "read", file, source },
-            ReadError::OutOfRange { .. } => unreachable!("the fold reads only what it has seen"),
-        }
-    }
-}
-
-impl Survey {
-    fn take(
-        disk: &dyn Disk,
-        names: &[String],
-        cluster: [u8; 16],
-        incarnation: [u8; 16],
-    ) -> Result<Self, OpenError> {
-        let fold = Fold::new(Position::start(&cluster));
-        let mut survey = Self { fold, blank: Vec::new(), unfinished: None, next_segment: 1 };
-        let mut bytes = Vec::new();
-        // The names have fixed digits: ascending names are ascending ids.
-        for (name, id) in names.iter().filter_map(|name| Some((name, segment::file_segment(name)?))) {
-            let failed = |operation| move |source| io_error(operation, name, source);
-            if id != survey.next_segment {
-                let file = segment::file_name(survey.next_segment);
-                let (expected, found) = ("a segment: their ids have no gap".into(), "no file".into());
-                return Err(Damage { file, offset: 0, expected, found }.into());
-            }
-            // Segments are made one after the other: only the last can be unfinished.
-            if let Some(unfinished) = survey.unfinished {
-                let file = segment::file_name(unfinished);
-                let (expected, found) = ("a header: there is a later segment".into(), "zeros".into());
-                return Err(Damage { file, offset: 0, expected, found }.into());
-            }
-            let region = disk.open(name).map_err(failed("open"))?;
-            segment::read_whole(&*region, &mut bytes).map_err(failed("read"))?;
-            survey.next_segment = id.saturating_add(1);
-            match Header::read(&bytes, id, region.bytes()) {
-                HeaderFound::Format(found) => {
-                    return Err(OpenError::WrongFormat {
-                        file: name.clone(),
-                        found,
-                        supported: segment::FORMAT,
-                    });
-                }
-                HeaderFound::Header(header) if header.cluster != cluster => {
-                    return Err(OpenError::WrongCluster { file: name.clone() });
-                }
-                HeaderFound::Header(header) if header.incarnation != incarnation => {
-                    return Err(OpenError::WrongIncarnation { file: name.clone() });
-                }
-                HeaderFound::Header(header) => {
-                    let scan = segment::scan(&header, &bytes);
-                    if scan.is_blank() {
-                        survey.blank.push(Spare { region, header });
-                    } else {
-                        survey.fold.add(&region, header, scan)?;
-                    }
-                }
-                HeaderFound::Nothing(_)
-                    if segment::is_zero(&bytes[bytes.len().min(segment::HEADER_BYTES)..]) =>
-                {
-                    survey.unfinished = Some(id);
-                }
-                HeaderFound::Nothing(Unlike { expected, found }) => {
-                    survey.fold.add_unreadable(Damage { file: name.clone(), offset: 0, expected, found });
-                }
-            }
-        }
-        Ok(survey)
-    }
-
-    /// The lowest segment above the one in use that is of no use: torn, unfinished, or of other sizes than are
-    /// wanted now.
-    fn first_leftover(&self, torn: &[u64], settings: &Settings) -> Option<u64> {
-        let in_use = self.fold.active.as_ref().map_or(0, |active| active.header.segment);
-        let other = |header: &Header| {
-            header.bytes != settings.segment_bytes || header.alignment != settings.alignment
-        };
-        let misfits = self.blank.iter().map(|spare| &spare.header).filter(|header| other(header));
-        let leftovers =
-            misfits.map(|header| header.segment).chain(torn.iter().copied()).chain(self.unfinished);
-        leftovers.filter(|segment| *segment > in_use).min()
-    }
-
-    /// The blank segments between the one in use and `end`: they can be used.
-    fn spares(&self, end: u64) -> VecDeque<Spare> {
-        let in_use = self.fold.active.as_ref().map_or(0, |active| active.header.segment);
-        let usable = self.blank.iter().filter(|spare| (in_use + 1..end).contains(&spare.header.segment));
-        usable.map(|spare| Spare { region: Arc::clone(&spare.region), header: spare.header }).collect()
-    }
-}
-
 /// Finds the vote, or makes the file if there was never anything here.
 fn find_vote(
     disk: &dyn Disk,
@@ -259,9 +168,8 @@ fn find_vote(
 ) -> Result<Result<(VoteFile, Vote), Damage>, OpenError> {
     if !names.iter().any(|name| name == vote::NAME) {
         // The file is there before the first segment is made: with segments, its absence is a loss.
-        if names.iter().any(|name| segment::file_segment(name).is_some()) {
-            let (expected, found) = ("the vote file".into(), "no file".into());
-            return Ok(Err(Damage { file: vote::NAME.into(), offset: 0, expected, found }));
+        if segments_of(names).next().is_some() {
+            return Ok(Err(vote::missing()));
         }
         VoteFile::create(disk, incarnation).map_err(|source| SyncError::new("create", vote::NAME, source))?;
     }
@@ -279,6 +187,6 @@ fn rewrite(file: &mut VoteFile, vote: Vote) -> Result<(), SyncError> {
     Ok(())
 }
 
-fn io_error(operation: &'static str, file: &str, source: io::Error) -> OpenError {
+pub(crate) fn io_error(operation: &'static str, file: &str, source: io::Error) -> OpenError {
     OpenError::Io { operation, file: file.into(), source }
 }

@@ -23,6 +23,7 @@ use crate::{Damage, Disk};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"sqFS");
 const FORMAT: u16 = 1;
+const FORMAT_AT: usize = 4;
 const HEADER_BYTES: usize = 16;
 const SECTION_HEADER_BYTES: usize = 12;
 const CRC_BYTES: usize = 4;
@@ -84,6 +85,22 @@ pub enum FileError {
         /// What the disk said.
         source: io::Error,
     },
+}
+
+impl FileError {
+    /// The same as what was expected and found in the file `name`.
+    #[must_use]
+    pub fn into_damage(self, name: &str) -> Damage {
+        let (offset, expected, found) = match self {
+            Self::Damaged(damage) => return damage,
+            Self::NewerFormat { found, .. } => {
+                (FORMAT_AT, format!("a format up to {FORMAT}"), format!("format {found}"))
+            }
+            Self::Refused { why, .. } => (0, "a sections file within its bounds".into(), why),
+            Self::Io { source, .. } => (0, "bytes that can be read".into(), source.to_string()),
+        };
+        Damage { file: name.into(), offset: offset as u64, expected, found }
+    }
 }
 
 impl File {

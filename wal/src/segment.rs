@@ -20,10 +20,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::block::{self, ALIGNMENT_MAX, Block, Salt, Unlike};
 use crate::entry::{u32_at, u64_at};
-use crate::{Damage, Region};
+use crate::{Damage, Index, Region};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"sqSG");
 pub(crate) const FORMAT: u16 = 1;
+/// Where the header says its format, its cluster and its incarnation. Bytes.
+pub(crate) const FORMAT_AT: usize = 4;
+pub(crate) const CLUSTER_AT: usize = 32;
+pub(crate) const INCARNATION_AT: usize = 48;
 const CRC_AT: usize = 64;
 pub(crate) const HEADER_BYTES: usize = 68;
 const PREFIX: &str = "segment-";
@@ -57,15 +61,23 @@ pub(crate) enum Found {
     Nothing(Unlike),
 }
 
-/// The blocks of one segment.
+/// What lies in one segment.
 #[derive(Debug)]
 pub(crate) struct Scan {
     pub(crate) segment: u64,
-    /// All good blocks from the start up to the first fault, with their positions.
-    pub(crate) blocks: Vec<(u64, Block)>,
-    /// Where the next block would begin, if there is no fault.
-    pub(crate) end: u64,
-    pub(crate) fault: Option<Fault>,
+    /// All good blocks, and the places where one is missing, in the order of the file.
+    pub(crate) pieces: Vec<Piece>,
+    /// Behind the last good block.
+    end: u64,
+}
+
+/// A part of a segment.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// A good block at this position.
+    Block(u64, Block),
+    /// No good block where one should begin.
+    Fault(Fault),
 }
 
 /// Where the blocks of a segment stop before its bytes do.
@@ -107,7 +119,7 @@ impl Header {
             );
         }
         let (stored, computed) = (u32_at(from, CRC_AT), crc32fast::hash(&from[..CRC_AT]));
-        let format = u16::from_le_bytes([from[4], from[5]]);
+        let format = u16::from_le_bytes([from[FORMAT_AT], from[FORMAT_AT + 1]]);
         if format > FORMAT {
             return Found::Format(format);
         }
@@ -121,8 +133,8 @@ impl Header {
             alignment: u32_at(from, 8),
             segment: u64_at(from, 16),
             bytes: u64_at(from, 24),
-            cluster: from[32..48].try_into().expect("a slice of sixteen"),
-            incarnation: from[48..64].try_into().expect("a slice of sixteen"),
+            cluster: from[CLUSTER_AT..][..16].try_into().expect("a slice of sixteen"),
+            incarnation: from[INCARNATION_AT..][..16].try_into().expect("a slice of sixteen"),
         };
         if header.segment != id || header.bytes != file_bytes || !is_alignment(header.alignment) {
             let found = format!("segment {} of {} bytes", header.segment, header.bytes);
@@ -167,8 +179,7 @@ pub(crate) fn read_whole(region: &dyn Region, buffer: &mut Vec<u8>) -> io::Resul
 /// Finds the blocks of a segment whose whole bytes are `bytes`. Past a fault it goes on from sector to
 /// sector, to learn whether any good block follows.
 pub(crate) fn scan(header: &Header, bytes: &[u8]) -> Scan {
-    let mut scan =
-        Scan { segment: header.segment, blocks: Vec::new(), end: header.first_position(), fault: None };
+    let mut scan = Scan { segment: header.segment, pieces: Vec::new(), end: header.first_position() };
     let mut gap: Option<Unlike> = None;
     let mut position = header.first_position();
     while position < header.bytes {
@@ -179,13 +190,12 @@ pub(crate) fn scan(header: &Header, bytes: &[u8]) -> Scan {
         }
         let salt = Salt { incarnation: header.incarnation, segment: header.segment, position };
         match block::read(from, &salt) {
-            Ok(_) if gap.is_some() => {
-                scan.note_fault(gap.take().expect("just seen"), true);
-                return scan;
-            }
             Ok(block) => {
+                if let Some(unlike) = gap.take() {
+                    scan.push_fault(unlike, true);
+                }
                 scan.end = block::align_up(position + block.header.bytes(), header.alignment);
-                scan.blocks.push((position, block));
+                scan.pieces.push(Piece::Block(position, block));
                 position = scan.end;
             }
             Err(unlike) => {
@@ -196,7 +206,7 @@ pub(crate) fn scan(header: &Header, bytes: &[u8]) -> Scan {
     }
     let rest = &bytes[usize::try_from(scan.end).expect("the segment is in memory")..];
     if let Some(unlike) = gap.filter(|_| !is_zero(rest)) {
-        scan.note_fault(unlike, false);
+        scan.push_fault(unlike, false);
     }
     scan
 }
@@ -204,13 +214,27 @@ pub(crate) fn scan(header: &Header, bytes: &[u8]) -> Scan {
 impl Scan {
     /// Whether nothing was ever written to the segment, as far as its bytes tell.
     pub(crate) fn is_blank(&self) -> bool {
-        self.blocks.is_empty() && self.fault.is_none()
+        self.pieces.is_empty()
     }
 
-    fn note_fault(&mut self, unlike: Unlike, proven: bool) {
+    /// Whether it has bytes, but no good block.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.is_blank() && !self.pieces.iter().any(|piece| matches!(piece, Piece::Block(..)))
+    }
+
+    /// The highest index of an entry in it, or before it if it has none.
+    pub(crate) fn last_index(&self) -> Option<Index> {
+        let last = |piece: &Piece| match piece {
+            Piece::Block(_, block) => Some(block.last.index),
+            Piece::Fault(_) => None,
+        };
+        self.pieces.iter().filter_map(last).max()
+    }
+
+    fn push_fault(&mut self, unlike: Unlike, proven: bool) {
         let Unlike { expected, found } = unlike;
         let damage = Damage { file: file_name(self.segment), offset: self.end, expected, found };
-        self.fault = Some(Fault { damage, proven });
+        self.pieces.push(Piece::Fault(Fault { damage, proven }));
     }
 }
 

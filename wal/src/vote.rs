@@ -120,11 +120,23 @@ impl VoteFile {
         region: Arc<dyn Region>,
         incarnation: [u8; 16],
     ) -> io::Result<Result<(Self, Vote), Damage>> {
-        let bytes = usize::try_from(region.bytes()).unwrap_or(usize::MAX).min(PAGES * PAGE_BYTES);
-        let mut content = vec![0; bytes];
-        region.scan(0, &mut content)?;
+        let content = read(&*region)?;
         Ok(judge(&content, &incarnation)
             .map(|(generation, vote)| (Self { region, incarnation, generation }, vote)))
+    }
+
+    /// Reads the file and says what is wrong with it, without keeping it open for updates: the vote if it can be
+    /// known, and the damages. One bad copy does not hide the vote, and is damage all the same: an update that
+    /// was torn by a crash leaves each copy old or new.
+    pub(crate) fn inspect(
+        region: &dyn Region,
+        incarnation: [u8; 16],
+    ) -> io::Result<(Option<Vote>, Vec<Damage>)> {
+        let content = read(region)?;
+        Ok(match judge(&content, &incarnation) {
+            Err(damage) => (None, vec![damage]),
+            Ok((_, vote)) => (Some(vote), bad_copies(&content, &incarnation)),
+        })
     }
 
     /// Begins an update: the next generation.
@@ -193,6 +205,12 @@ impl VoteWrite {
     }
 }
 
+/// There is no file, although there must be one.
+pub(crate) fn missing() -> Damage {
+    let (expected, found) = ("the vote file".into(), "no file".into());
+    Damage { file: NAME.into(), offset: 0, expected, found }
+}
+
 /// The pages of a generation's two copies.
 fn pages_of(generation: u64) -> [usize; 2] {
     if generation.is_multiple_of(2) { [0, 2] } else { [1, 3] }
@@ -217,6 +235,30 @@ fn checksum(vote: &[u8], page: usize, incarnation: &[u8; 16]) -> u32 {
     crc.update(&(page as u64).to_le_bytes());
     crc.update(vote);
     crc.finalize()
+}
+
+fn read(region: &dyn Region) -> io::Result<Vec<u8>> {
+    let bytes = usize::try_from(region.bytes()).unwrap_or(usize::MAX).min(PAGES * PAGE_BYTES);
+    let mut content = vec![0; bytes];
+    region.scan(0, &mut content)?;
+    Ok(content)
+}
+
+/// The copies that are not good, in a file of which the vote is known.
+fn bad_copies(content: &[u8], incarnation: &[u8; 16]) -> Vec<Damage> {
+    let parity = |page: usize| page as u64 % 2;
+    let bad = (0..PAGES).filter(|page| decode(content, *page, parity(*page), incarnation).is_none());
+    let damage = |page: usize| {
+        let [a, b] = pages_of(parity(page));
+        let other = if page == a { b } else { a } * PAGE_BYTES;
+        Damage {
+            file: NAME.into(),
+            offset: (page * PAGE_BYTES) as u64,
+            expected: format!("a good copy of the vote, as the one at byte {other}"),
+            found: "other bytes; the next start of the broker writes both copies anew".into(),
+        }
+    };
+    bad.map(damage).collect()
 }
 
 /// The vote that the pages prove, with its generation.

@@ -3,11 +3,15 @@
 
 mod rig;
 
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rig::{all, entry, identity, small};
 use sequor_wal::disk::mmap::{MmapDisk, OpenDirError};
+use sequor_wal::disk::read_only::ReadOnlyDisk;
 use sequor_wal::{Checkpoint, Disk, Identity, IdentityError, Log, Section, Vote, VoteState, open};
 
 fn settle(log: &mut Log) {
@@ -120,4 +124,65 @@ fn identity_and_genesis_are_written_once() {
     assert_eq!(Checkpoint::load_latest(&disk).unwrap(), Some(genesis));
     later.save(&disk).unwrap();
     assert_eq!(Checkpoint::load_latest(&disk).unwrap(), Some(later));
+}
+
+#[test]
+fn who_only_looks_keeps_brokers_out_and_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = MmapDisk::open(directory.path()).unwrap();
+    let region = disk.create("file", 4096).unwrap();
+    region.write_at(100, &[Bytes::from_static(b"content")]).unwrap();
+    region.sync().unwrap();
+    disk.replace("small", b"small content").unwrap();
+    assert!(matches!(ReadOnlyDisk::open(directory.path()), Err(OpenDirError::InUse { .. })));
+    drop((disk, region));
+
+    let before = fingerprint(directory.path());
+    let looking = ReadOnlyDisk::open(directory.path()).unwrap();
+    let too = ReadOnlyDisk::open(directory.path()).unwrap();
+    assert!(matches!(MmapDisk::open(directory.path()), Err(OpenDirError::InUse { .. })));
+    assert_eq!(looking.list().unwrap(), ["file", "small"]);
+    assert_eq!(too.read("small").unwrap().unwrap(), "small content");
+    assert_eq!(too.read("nothing").unwrap(), None);
+    let region = looking.open("file").unwrap();
+    assert_eq!(
+        (region.name(), region.bytes(), region.read(100, 7).unwrap()),
+        ("file", 4096, "content".into())
+    );
+    assert!(region.read(4090, 7).is_err());
+
+    let refused = |result: std::io::Result<()>| result.unwrap_err().kind() == ErrorKind::ReadOnlyFilesystem;
+    assert!(refused(region.write_at(0, &[Bytes::from_static(b"x")])));
+    assert!(refused(region.sync()));
+    assert!(refused(looking.create("other", 1).map(drop)));
+    assert!(refused(looking.replace("small", b"x")));
+    assert!(refused(looking.remove("small")));
+    drop((looking, too));
+    assert!(matches!(MmapDisk::open(directory.path()), Err(OpenDirError::InUse { .. })), "a region is held");
+    drop(region);
+    assert_eq!(fingerprint(directory.path()), before);
+    MmapDisk::open(directory.path()).unwrap();
+}
+
+#[test]
+fn a_copy_without_a_lock_can_be_looked_at_and_gets_none() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(matches!(ReadOnlyDisk::open(directory.path().join("nothing")), Err(OpenDirError::Absent { .. })));
+    std::fs::write(directory.path().join("file"), "content").unwrap();
+    let disk = ReadOnlyDisk::open(directory.path()).unwrap();
+    assert_eq!(disk.open("file").unwrap().read(0, 7).unwrap(), "content");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+/// Name, length, content and times of all files, and the times of the directory.
+fn fingerprint(directory: &Path) -> Vec<(PathBuf, i64, i64, Vec<u8>)> {
+    let times = |path: &Path| {
+        let metadata = std::fs::metadata(path).unwrap();
+        (metadata.mtime_nsec(), metadata.ctime_nsec())
+    };
+    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let content = |path: &Path| std::fs::read(path).unwrap_or_default();
+    files.push(directory.to_path_buf());
+    files.into_iter().map(|path| (path.clone(), times(&path).0, times(&path).1, content(&path))).collect()
 }

@@ -4,11 +4,11 @@
 
 use bytes::Bytes;
 use sequor_client::protocol::{
-    Acks, Alive, Append, Appended, BrokerId, ClientHello, ClusterId, Context, Counters, Delivery, End, Epoch,
-    Feature, Field, HighWater, Incarnation, Instance, KeepAlive, Lineage, List, Listed, Lookup, Member,
-    Offset, Open, OpenSession, Placed, Producer, ProducerId, Refusal, Remembered, Request, Resolve, Resolved,
-    Response, Retire, Retired, Revision, Role, Sequence, ServerHello, Span, Status, Subscribe, Summary,
-    Token, TraceContext,
+    Acks, Alive, Append, Appended, BrokerId, ClientHello, ClusterId, Codec, Context, Counters, Delivery, End,
+    Epoch, Feature, Field, HighWater, Incarnation, Instance, KeepAlive, Lineage, List, Listed, Lookup,
+    Member, Offset, Open, OpenSession, Placed, Producer, ProducerId, Refusal, Remembered, Request, Resolve,
+    Resolved, Response, Retire, Retired, Revision, Role, Sequence, ServerHello, Span, Status, Subscribe,
+    Summary, Token, TraceContext,
     batch::{BatchBuilder, Record},
 };
 
@@ -29,6 +29,15 @@ pub(crate) fn batch() -> Bytes {
 pub(crate) fn small_batch() -> Bytes {
     let mut builder = BatchBuilder::new();
     builder.push(&Record::new("x")).expect("a few small records fit");
+    builder.seal(ProducerId(1), Epoch(1), Sequence(0))
+}
+
+/// Records that LZ4 makes smaller.
+pub(crate) fn packed_batch() -> Bytes {
+    let mut builder = BatchBuilder::new().packed(Codec::Lz4);
+    for _ in 0..4 {
+        builder.push(&Record::new("the same value again and again")).expect("a few small records fit");
+    }
     builder.seal(ProducerId(1), Epoch(1), Sequence(0))
 }
 

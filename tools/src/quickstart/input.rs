@@ -11,7 +11,8 @@ use tokio::io::BufReader;
 
 use crate::{
     exit::{Exit, Failure, Verdict},
-    lines::{Line, Lines},
+    form::Form,
+    pieces::{Piece, Pieces},
     words::plain_count,
 };
 
@@ -29,7 +30,7 @@ pub(crate) struct Input {
     /// Its bytes.
     pub(crate) bytes: Vec<u8>,
     /// Its lines.
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<Piece>,
 }
 
 /// Why there is no input.
@@ -88,8 +89,8 @@ impl Input {
     }
 }
 
-async fn split(bytes: &[u8]) -> Result<Vec<Line>, Failure> {
-    let mut lines = Lines::new(BufReader::new(bytes));
+async fn split(bytes: &[u8]) -> Result<Vec<Piece>, Failure> {
+    let mut lines = Pieces::new(BufReader::new(bytes), Form::lines());
     let mut all = Vec::new();
     while let Some(line) = lines.next().await? {
         all.push(line);

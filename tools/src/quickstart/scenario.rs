@@ -25,7 +25,8 @@ use sequor_client::{
 use super::{cluster::Cluster, input::Input, report::Report, wire::Wire};
 use crate::{
     exit::{Exit, Failure, Verdict},
-    lines::{Line, wall_clock_ms, write_line},
+    form::Form,
+    pieces::{Piece, wall_clock_ms},
     remote,
     status::{self, Row, StatusError},
     words::{count, time},
@@ -349,7 +350,7 @@ impl Scenario<'_> {
                 ordered &= record.offset.0 == records
                     && record.sequence.0 == records
                     && &*record.producer == PRODUCER;
-                write_line(&record.record, &mut bytes);
+                Form::lines().write(&record.record, &mut bytes);
                 records += 1;
             }
             self.progress.set_position(records);
@@ -393,7 +394,7 @@ pub(crate) async fn wait_for_leader(
 }
 
 /// A batch of the first lines: `most` of them, or as many as fit one.
-fn batch_of(lines: &[Line], most: usize) -> BatchBuilder {
+fn batch_of(lines: &[Piece], most: usize) -> BatchBuilder {
     let mut builder = BatchBuilder::with_limits(most, BATCH_BYTES_MAX);
     let now = wall_clock_ms();
     let full = lines.iter().find_map(|line| builder.push(&line.record(now)).err());

@@ -188,3 +188,21 @@ pub(crate) fn assert_log_is(cluster: &Cluster, expected: &[u8]) {
 pub(crate) fn write(path: &Path, input: &Input) {
     fs::write(path, &input.bytes).unwrap();
 }
+
+/// Runs `append` on bytes; exit code, what it printed, what it said.
+pub(crate) fn append(cluster: &Cluster, args: &[&str], input: &[u8]) -> (i32, String, String) {
+    let mut child = cluster
+        .command(&[&["append"], args].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A command that refuses its input does not read all of it.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}

@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "a file can be mapped only by promising that nobody shortens it")]
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,44 +17,14 @@ use memmap2::{Mmap, MmapOptions};
 use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
 
-use super::{Disk, Region, SMALL_FILE_BYTES_MAX, check_range};
+pub use super::directory::OpenDirError;
+use super::directory::{self, LOCK, TEMPORARY};
+use super::{Disk, Region, check_range};
 
-const LOCK: &str = "LOCK";
-const TEMPORARY: &str = ".new";
 /// Zeros are written in pieces of this size. Bytes.
 const FILL_BYTES: usize = 1 << 20;
 /// Most pieces that one vectored write takes on Linux. Count.
 const CHUNKS_MAX: usize = 1024;
-
-/// Why a data directory could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenDirError {
-    /// It is not there.
-    #[error(
-        "there is no data directory at {path}: mount its disk if it had one, or make the directories of a new cluster \
-         with `sequor certs init`"
-    )]
-    Absent {
-        /// Where it was looked for.
-        path: PathBuf,
-    },
-    /// Another process has it open.
-    #[error("the data directory {path} is in use by another process: stop that one first")]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The file system failed.
-    #[error("could not {operation} the data directory {path}")]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// The directory.
-        path: PathBuf,
-        /// What the file system said.
-        source: io::Error,
-    },
-}
 
 /// A directory of a real machine, locked for this process.
 #[derive(Debug)]
@@ -131,17 +101,7 @@ fn map(file: &File) -> io::Result<Mmap> {
 impl Disk for MmapDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         self.sync_directory()?;
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.directory.path)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if entry.file_type()?.is_file() && name != LOCK && !name.ends_with(TEMPORARY) {
-                names.push(name.to_owned());
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
+        directory::names(&self.directory.path)
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Region>> {
@@ -170,20 +130,7 @@ impl Disk for MmapDisk {
     }
 
     fn read(&self, name: &str) -> io::Result<Option<Bytes>> {
-        let file = match File::open(self.path(name)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut content = Vec::new();
-        file.take(SMALL_FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
-        if content.len() as u64 > SMALL_FILE_BYTES_MAX {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{name} is too large to be read whole"),
-            ));
-        }
-        Ok(Some(content.into()))
+        directory::small_file(&self.path(name))
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
