@@ -3,7 +3,7 @@
 //! | file | what the user gets |
 //! |---|---|
 //! | `cli.rs` | the command line: global flags, the list of commands |
-//! | `certs.rs`, `authority.rs` | `certs init`: a cluster's certificates, identities and configuration |
+//! | `certs.rs` | `certs init`: a cluster's certificates, identities and configuration |
 //! | `serve.rs` | `serve`: one broker |
 //! | `append.rs`, `lines.rs`, `witness.rs`, `confirmation.rs` | `append`: the lines of a file, each exactly once |
 //! | `tail.rs` | `tail`: the log, as bytes or as JSON |
@@ -17,7 +17,6 @@
 //! into an exit code.
 
 mod append;
-mod authority;
 mod certs;
 mod cli;
 mod confirmation;
