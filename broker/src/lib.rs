@@ -26,3 +26,8 @@ pub mod setup;
 pub mod sim;
 #[cfg(feature = "testing")]
 pub mod testing;
+
+/// The examples in the project's README, so that they compile.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

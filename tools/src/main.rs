@@ -5,6 +5,7 @@
 //! | `cli.rs` | the command line: global flags, the list of commands |
 //! | `certs.rs` | `certs init`: a cluster's certificates, identities and configuration |
 //! | `serve.rs` | `serve`: one broker |
+//! | `dev.rs` | `dev`: a cluster in one process, to develop against |
 //! | `append.rs`, `lines.rs`, `witness.rs`, `confirmation.rs` | `append`: the lines of a file, each exactly once |
 //! | `tail.rs` | `tail`: the log, as bytes or as JSON |
 //! | `status.rs` | `status`: what each broker says of itself |
@@ -21,6 +22,7 @@ mod certs;
 mod cli;
 mod confirmation;
 mod context;
+mod dev;
 mod exit;
 mod lines;
 mod logging;
@@ -56,6 +58,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Certs(args) => certs::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Dev(args) => block_on(dev::run(args, &global)),
         Command::Append(args) => block_on(append::run(args, &global)),
         Command::Tail(args) => block_on(tail::run(args, &global)),
         Command::Status(args) => block_on(status::run(args, &global)),

@@ -143,7 +143,8 @@ impl Builder {
         };
         let count = dir.brokers().len();
         if let Some(asked) = self.brokers.filter(|asked| usize::try_from(*asked) != Ok(count)) {
-            return other(format!("{count} brokers"), format!("{asked}"));
+            let brokers = |count: u64| format!("{count} broker{}", if count == 1 { "" } else { "s" });
+            return other(brokers(count as u64), brokers(asked));
         }
         let first = dir.brokers().first().map(|(_, address)| *address);
         if let (Some(asked), Some(first)) = (self.listen, first)

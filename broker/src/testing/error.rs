@@ -34,8 +34,8 @@ pub enum ClusterError {
     },
     /// The directory holds another cluster than the one that was asked for.
     #[error(
-        "the cluster in {} has {found}, and {asked} was asked for: that cannot be changed. Ask for what it has, or name \
-         another directory", .dir.display()
+        "the cluster in {} has {found}, not {asked}, and that cannot be changed: ask for what it has, or name another \
+         directory", .dir.display()
     )]
     Other {
         /// The directory.
