@@ -306,6 +306,28 @@ fn a_dropped_cluster_leaves_nothing_behind() {
     });
 }
 
+/// So that it can be shared between the tasks of a runtime with many threads.
+#[test]
+fn a_cluster_and_what_it_does_can_be_sent() {
+    fn sent<T: Send>(thing: T) -> T {
+        thing
+    }
+    fn shared<T: Sync>(thing: T) -> T {
+        thing
+    }
+    run(async {
+        let cluster = shared(sent(sent(Cluster::start(1)).await.unwrap()));
+        let only = sent(cluster.leader()).await.unwrap();
+        sent(cluster.wait_until("nothing", |_| true)).await.unwrap();
+        sent(cluster.pause(only)).await.unwrap();
+        cluster.resume(only).unwrap();
+        sent(cluster.kill(only)).await.unwrap();
+        sent(cluster.restart(only)).await.unwrap();
+        drop(sent(cluster.failure()));
+        sent(cluster.stop()).await.unwrap();
+    });
+}
+
 #[test]
 fn what_a_cluster_does_not_have_is_named() {
     run(async {

@@ -72,3 +72,41 @@ impl AsyncUdpSocket for LossySocket {
         self.inner.may_fragment()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, net::UdpSocket};
+
+    use quinn::{Runtime as _, TokioRuntime};
+
+    use super::*;
+
+    const ONE: BrokerId = BrokerId(1);
+    const TWO: BrokerId = BrokerId(2);
+
+    /// The lengths of what arrives when somebody sends.
+    async fn receive(socket: &LossySocket, sender: &UdpSocket) -> Vec<usize> {
+        sender.send_to(b"datagram", socket.local_addr().unwrap()).unwrap();
+        let mut memory = [0; 64];
+        let mut metas = [RecvMeta::default()];
+        let buffers = &mut [IoSliceMut::new(&mut memory)];
+        let count = poll_fn(|context| socket.poll_recv(context, buffers, &mut metas)).await.unwrap();
+        metas[..count].iter().map(|meta| meta.len).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_under_way_when_a_partition_began_is_lost_too() {
+        let bind = || UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (own, peer, client) = (bind(), bind(), bind());
+        let places = [(ONE, own.local_addr().unwrap()), (TWO, peer.local_addr().unwrap())];
+        let network = Arc::new(Network::new(&places));
+        own.set_nonblocking(true).unwrap();
+        let inner = TokioRuntime.wrap_udp_socket(own).unwrap();
+        let socket = LossySocket { broker: ONE, network: Arc::clone(&network), inner };
+
+        assert_eq!(receive(&socket, &peer).await, [8]);
+        network.set_island(&[ONE]);
+        assert_eq!(receive(&socket, &peer).await, [0]);
+        assert_eq!(receive(&socket, &client).await, [8], "clients are on no side");
+    }
+}
