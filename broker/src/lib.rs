@@ -12,12 +12,22 @@
 //!
 //! Everything a broker decides is in [`core`]: synchronous, without socket, file, thread, clock or unseeded
 //! randomness. `io` (feature `io`) runs it on a machine, `sim` (feature `sim`) runs a whole cluster of it in one
-//! thread and judges it from outside.
+//! thread and judges it from outside. `setup` (feature `setup`) makes what a broker needs before its first start, and
+//! `testing` (feature `testing`) runs a real cluster inside somebody's tests.
 
 #[cfg(feature = "io")]
 pub mod config;
 pub mod core;
 #[cfg(feature = "io")]
 pub mod io;
+#[cfg(feature = "setup")]
+pub mod setup;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+/// The examples in the project's README, so that they compile.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

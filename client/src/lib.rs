@@ -55,8 +55,3 @@ pub use self::{
     tls::TlsError,
 };
 pub use protocol::batch::{Header, Record};
-
-/// The example in the project's README, so that it compiles.
-#[cfg(all(doctest, feature = "driver"))]
-#[doc = include_str!("../../README.md")]
-pub struct Readme;

@@ -175,7 +175,9 @@ fn what_a_later_version_may_bring_is_refused_by_name() {
 fn sealed(values: &[String], timestamps: bool, codec: Codec) -> Bytes {
     let mut builder = BatchBuilder::new().packed(codec);
     for (value, at) in values.iter().zip(0..) {
-        builder.push_value(Some(b"key"), value.as_bytes(), if timestamps { at } else { 7 }).expect("a few small records fit");
+        builder
+            .push_value(Some(b"key"), value.as_bytes(), if timestamps { at } else { 7 })
+            .expect("a few small records fit");
     }
     builder.seal(ProducerId(3), Epoch(2), Sequence(5))
 }

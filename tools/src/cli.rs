@@ -11,13 +11,16 @@ use clap::{
 };
 
 use crate::{
-    append::AppendArgs, certs::CertsArgs, completions::CompletionsArgs, man::ManArgs, producer::ProducerArgs,
-    quickstart::QuickstartArgs, serve::ServeArgs, status::StatusArgs, tail::TailArgs, wal::WalArgs,
+    append::AppendArgs, certs::CertsArgs, completions::CompletionsArgs, dev::DevArgs, man::ManArgs,
+    producer::ProducerArgs, quickstart::QuickstartArgs, serve::ServeArgs, status::StatusArgs, tail::TailArgs,
+    wal::WalArgs,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   sequor quickstart                                   see it work: three brokers, a real file, a leader killed half way
+  sequor dev                                          a cluster to develop against, in ./sequor-dev
+  seq 1000 | sequor append --producer numbers         beside it: it is found without being named
   sequor certs init demo --brokers 3                  make a cluster's certificates, identities and configuration
   sequor serve --config demo/broker-1.toml            run one of its brokers
   sequor --context demo/context.toml append --producer import/1 lines.txt
@@ -85,6 +88,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// See it work: three brokers, a real file, a leader killed half way, and the numbers.
     Quickstart(QuickstartArgs),
+    /// Run a cluster in one process, to develop against. Its data stay.
+    Dev(DevArgs),
     /// Make certificates, identities and configuration of a cluster.
     Certs(CertsArgs),
     /// Run one broker.

@@ -21,6 +21,11 @@ const DEV: &str = "sequor-dev/context.toml";
 /// Where a user keeps one, relative to the configuration directory.
 const USER: &str = "sequor/context.toml";
 
+/// Whether commands that are given nothing else, in this working directory, find this context file.
+pub(crate) fn is_dev(path: &Path) -> bool {
+    path.strip_prefix(".").unwrap_or(path) == Path::new(DEV)
+}
+
 /// Why it is not known which cluster to talk to.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(crate) enum ContextError {
@@ -33,7 +38,8 @@ pub(crate) enum ContextError {
     /// No file was named, and no usual place has one.
     #[error(
         "no context file, so it is not known which cluster to talk to. Tried: --context (not given), SEQUOR_CONTEXT \
-         (not set, or empty){}. `sequor certs init DIR` makes a cluster with a DIR/context.toml",
+         (not set, or empty){}. `sequor dev` runs a cluster right here; `sequor certs init DIR` makes one with a \
+         DIR/context.toml",
         .tried.iter().map(|path| format!(", {} (not there)", path.display())).collect::<String>()
     )]
     Nowhere {
@@ -92,6 +98,15 @@ mod tests {
         assert_eq!(find_in(None, &all), Ok("./sequor-dev/context.toml".into()));
         assert_eq!(find_in(None, &all[2..]), Ok("/home/u/.config/sequor/context.toml".into()));
         assert_eq!(find_in(Some("b.toml"), &all), Err(ContextError::Named { path: "b.toml".into() }));
+    }
+
+    #[test]
+    fn a_dev_cluster_is_the_one_in_the_usual_place() {
+        for (path, found) in
+            [("sequor-dev", true), ("./sequor-dev/", true), ("other", false), ("/sequor-dev", false)]
+        {
+            assert_eq!(is_dev(&Path::new(path).join("context.toml")), found, "{path}");
+        }
     }
 
     #[test]

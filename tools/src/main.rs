@@ -3,8 +3,9 @@
 //! | file | what the user gets |
 //! |---|---|
 //! | `cli.rs` | the command line: global flags, the list of commands |
-//! | `certs.rs`, `authority.rs` | `certs init`: a cluster's certificates, identities and configuration |
+//! | `certs.rs` | `certs init`: a cluster's certificates, identities and configuration |
 //! | `serve.rs` | `serve`: one broker |
+//! | `dev.rs` | `dev`: a cluster in one process, to develop against |
 //! | `append.rs`, `witness.rs`, `past.rs`, `confirmation.rs` | `append`: the lines of a file, each exactly once |
 //! | `form.rs`, `pieces.rs` | how records lie in a stream of bytes, and how they are read from one |
 //! | `tail.rs`, `content.rs` | `tail`: the log, as bytes or as JSON |
@@ -21,13 +22,13 @@
 //! into an exit code.
 
 mod append;
-mod authority;
 mod certs;
 mod cli;
 mod completions;
 mod confirmation;
 mod content;
 mod context;
+mod dev;
 mod exit;
 mod form;
 mod logging;
@@ -68,6 +69,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Certs(args) => certs::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Dev(args) => block_on(dev::run(args, &global)),
         Command::Append(args) => block_on(append::run(args, &global)),
         Command::Tail(args) => block_on(tail::run(args, &global)),
         Command::Producer(args) => block_on(producer::run(args, &global)),

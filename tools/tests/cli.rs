@@ -54,7 +54,9 @@ fn help_and_version_are_data() {
     let help = sequor().arg("--help").output().unwrap();
     assert_eq!(code(&help), 0);
     let text = String::from_utf8(help.stdout).unwrap();
-    for word in ["append", "tail", "status", "serve", "certs", "quickstart", "SEQUOR_CONTEXT", "Exit codes"] {
+    for word in
+        ["append", "tail", "status", "serve", "dev", "certs", "quickstart", "SEQUOR_CONTEXT", "Exit codes"]
+    {
         assert!(text.contains(word), "{word} is not in the help");
     }
     let help = sequor().args(["certs", "init", "--help"]).output().unwrap();

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use sequor_client::protocol::BrokerId;
+use sequor_client::protocol::{BrokerId, Status};
 use sequor_wal::{Done, Spare, SpareOrder, Ticket};
 use tokio::{
     task::yield_now,
@@ -31,6 +31,7 @@ use super::{
     broker::{Broker, Progress},
     causes::with_causes,
     close::Close,
+    host::Host,
     limits::{FAREWELL_TIMEOUT, LAST_SYNC_TIMEOUT},
     worker::Worker,
 };
@@ -57,6 +58,7 @@ enum Phase {
 #[derive(Debug)]
 pub(super) struct Driver {
     broker: Rc<Broker>,
+    host: Rc<dyn Host>,
     syncer: Worker<Ticket>,
     filler: Worker<SpareOrder>,
     syncing: bool,
@@ -70,11 +72,17 @@ pub(super) struct Driver {
 
 impl Driver {
     /// A driver over threads of its own. Leadership is waited for no longer than `hand_over_timeout` at a stop.
-    pub(super) fn new(broker: Rc<Broker>, hand_over_timeout: Duration) -> std::io::Result<Self> {
+    pub(super) fn new(
+        broker: Rc<Broker>,
+        host: Rc<dyn Host>,
+        hand_over_timeout: Duration,
+    ) -> std::io::Result<Self> {
+        let ends = host.disk_failure();
         Ok(Self {
             broker,
-            syncer: Worker::start()?,
-            filler: Worker::start()?,
+            host,
+            syncer: Worker::start(ends)?,
+            filler: Worker::start(ends)?,
             syncing: false,
             has_more: false,
             told: (0, None),
@@ -87,7 +95,7 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`ServeError::Halted`] or [`ServeError::Panicked`]. An error of the disk ends the process instead.
+    /// [`ServeError::Halted`], [`ServeError::Panicked`], or [`ServeError::Disk`] where that does not end the process.
     pub(super) async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let mut stop = pin!(stop);
         let mut due = self.pass()?;
@@ -96,8 +104,8 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = self.broker.rung() => {}
-                done = self.syncer.report() => self.handle_synced(done),
-                spare = self.filler.report() => self.handle_spare(spare),
+                done = self.syncer.report() => self.handle_synced(done?),
+                spare = self.filler.report() => self.handle_spare(spare?),
                 () = &mut tick => {}
                 () = &mut stop, if self.phase == Phase::Serving => self.begin_to_stop(),
                 () = yield_now(), if self.has_more => {}
@@ -115,10 +123,10 @@ impl Driver {
     /// Hands in what has gathered, has the core work, carries out what comes of it. Says when the next tick is due.
     fn pass(&mut self) -> Result<Instant, ServeError> {
         while let Some(done) = self.syncer.try_report() {
-            self.handle_synced(done);
+            self.handle_synced(done?);
         }
         while let Some(spare) = self.filler.try_report() {
-            self.handle_spare(spare);
+            self.handle_spare(spare?);
         }
         let broker = Rc::clone(&self.broker);
         let mut core = broker.core();
@@ -150,7 +158,9 @@ impl Driver {
         while let Some(reply) = core.poll_reply() {
             self.broker.hand_out(reply);
         }
-        self.tell_of_leadership(core);
+        let status = core.status();
+        self.tell_of_leadership(&status);
+        self.host.observe(&status);
         self.broker.set_progress(Progress { end: core.end(), leads: core.leads() });
         while let Some(order) = core.poll_spare() {
             self.filler.give(order);
@@ -158,8 +168,7 @@ impl Driver {
     }
 
     /// One line for each change of leader: what an operator looks for first.
-    fn tell_of_leadership(&mut self, core: &Core) {
-        let status = core.status();
+    fn tell_of_leadership(&mut self, status: &Status) {
         let now = (status.term, status.leader);
         if now == self.told {
             return;

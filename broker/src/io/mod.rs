@@ -16,6 +16,7 @@
 //!
 //! | file | noun |
 //! |---|---|
+//! | `host.rs` | whoever runs it: socket, observer, what a broken disk ends |
 //! | `opening.rs` | from a configuration to a broker that can run |
 //! | `driver.rs` | the loop |
 //! | `causes.rs` | an error as one line of the log |
@@ -28,14 +29,13 @@
 //! | `tls.rs`, `reset.rs`, `close.rs` | who may speak as what; how connections end |
 //! | `limits.rs` | every bound, with its unit |
 
-#[cfg(test)]
-mod authority;
 mod broker;
 mod causes;
 mod client_stream;
 mod close;
 mod driver;
 mod exchange;
+pub(crate) mod host;
 mod limits;
 mod listener;
 mod opening;
@@ -56,16 +56,19 @@ mod worker;
 use std::{io, net::SocketAddr, rc::Rc};
 
 use sequor_client::protocol::BrokerId;
-use sequor_wal::{CheckpointError, Damage, IdentityError, OpenError, disk::mmap::OpenDirError};
+use sequor_wal::{CheckpointError, Damage, IdentityError, OpenError, SyncError, disk::mmap::OpenDirError};
 use thiserror::Error;
 use tokio::{
-    runtime,
+    runtime::{self, Runtime},
     signal::unix::{SignalKind, signal},
     task::LocalSet,
 };
 
-use self::driver::Driver;
 pub use self::{close::Close, pins::PinError, tls::TlsError};
+use self::{
+    driver::Driver,
+    host::{Host, Process},
+};
 use crate::{config::Config, core::genesis::GenesisError};
 
 /// How many tasks run between two looks at the sockets. Small, so that acknowledgements of peers are seen soon.
@@ -138,6 +141,9 @@ pub enum ServeError {
         /// What it met, with its causes.
         why: String,
     },
+    /// A write or a sync failed, in a process that has more to do than this broker.
+    #[error("the disk of this broker failed; what it had not acknowledged is not acknowledged")]
+    Disk(#[from] SyncError),
     /// A task panicked: a fault in this program.
     #[error(
         "the broker has stopped: a part of it panicked, see above; what it had acknowledged is safe on disk"
@@ -153,9 +159,7 @@ pub enum ServeError {
 ///
 /// See [`ServeError`].
 pub fn run(config: &Config) -> Result<(), ServeError> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build();
-    let runtime = runtime.map_err(|source| ServeError::System { what: "runtime", source })?;
-    runtime.block_on(async {
+    new_runtime()?.block_on(async {
         let failed = |source| ServeError::System { what: "signal handlers", source };
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -169,20 +173,41 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     })
 }
 
+/// The runtime that a broker shares with nobody.
+pub(crate) fn new_runtime() -> Result<Runtime, ServeError> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build();
+    runtime.map_err(|source| ServeError::System { what: "runtime", source })
+}
+
 /// Runs a broker on the current runtime until `stop` completes. What it has begun ends with it: when this future is
 /// done or dropped, no task of the broker is left, and its threads have finished what they were doing.
+///
+/// An error of the disk ends the process at once, with exit code 1.
 ///
 /// # Errors
 ///
 /// See [`ServeError`].
 pub async fn run_until(config: &Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-    LocalSet::new().run_until(serve(config, stop)).await
+    run_on(Rc::new(Process), config, stop).await
 }
 
-async fn serve(config: &Config, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let broker = opening::open(config)?;
+/// The same on a host of its own.
+pub(crate) async fn run_on(
+    host: Rc<dyn Host>,
+    config: &Config,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    LocalSet::new().run_until(serve(host, config, stop)).await
+}
+
+async fn serve(
+    host: Rc<dyn Host>,
+    config: &Config,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let broker = opening::open(config, &*host)?;
     let hand_over_timeout = config.election() * ELECTIONS_PER_HAND_OVER;
-    let driver = Driver::new(Rc::clone(&broker), hand_over_timeout);
+    let driver = Driver::new(Rc::clone(&broker), host, hand_over_timeout);
     let driver = driver.map_err(|source| ServeError::System { what: "threads", source })?;
     for link in broker.links().values() {
         let (link, broker_too) = (Rc::clone(link), Rc::clone(&broker));

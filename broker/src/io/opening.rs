@@ -21,6 +21,7 @@ use sequor_wal::{Checkpoint, Disk, Identity, Log, VoteState, disk::mmap::MmapDis
 use super::{
     ServeError,
     broker::{Broker, Network},
+    host::Host,
     limits::{INCOMING_BYTES_MAX, INCOMING_MAX},
     peer_link::PeerLink,
     pins::Pins,
@@ -41,7 +42,7 @@ use crate::{
 /// # Errors
 ///
 /// See [`ServeError`]: nothing was changed in the directory, or only what recovery may change.
-pub(super) fn open(config: &Config) -> Result<Rc<Broker>, ServeError> {
+pub(super) fn open(config: &Config, host: &dyn Host) -> Result<Rc<Broker>, ServeError> {
     let disk: Arc<dyn Disk> = Arc::new(MmapDisk::open(&config.data)?);
     let mut identity = Identity::load(&*disk)?;
     let genesis = genesis(&*disk)?;
@@ -57,7 +58,7 @@ pub(super) fn open(config: &Config) -> Result<Rc<Broker>, ServeError> {
     let links = links(own, genesis.members());
     let (log, commit) = open_log(config, disk, &identity)?;
     let core = Core::new(settings(config, &identity, genesis)?, log, commit, Time(0));
-    let network = bind(config, endpoint_config, tls)?;
+    let network = bind(config, host, endpoint_config, tls)?;
     Ok(Broker::new(core, Instant::now(), pins, links, network))
 }
 
@@ -102,7 +103,12 @@ fn links(own: BrokerId, members: &[Member]) -> BTreeMap<BrokerId, Rc<PeerLink>> 
     peers.map(|member| (member.id, Rc::new(PeerLink::new(member)))).collect()
 }
 
-fn bind(config: &Config, endpoint_config: EndpointConfig, tls: Tls) -> Result<Network, ServeError> {
+fn bind(
+    config: &Config,
+    host: &dyn Host,
+    endpoint_config: EndpointConfig,
+    tls: Tls,
+) -> Result<Network, ServeError> {
     let bound = |source| ServeError::Bind { address: config.listen, source };
     let mut server = ServerConfig::with_crypto(tls.server());
     server
@@ -111,9 +117,10 @@ fn bind(config: &Config, endpoint_config: EndpointConfig, tls: Tls) -> Result<Ne
         .incoming_buffer_size_total(INCOMING_BYTES_MAX);
     let mut peer_config = ClientConfig::new(tls.outgoing());
     peer_config.transport_config(transport::config(Profile::Peer, config.mtu));
-    let socket = transport::socket(config.listen).map_err(bound)?;
-    let endpoint =
-        Endpoint::new(endpoint_config, Some(server), socket, Arc::new(TokioRuntime)).map_err(bound)?;
+    let socket = host.socket(config.listen).map_err(bound)?;
+    let runtime = Arc::new(TokioRuntime);
+    let endpoint = Endpoint::new_with_abstract_socket(endpoint_config, Some(server), socket, runtime);
+    let endpoint = endpoint.map_err(bound)?;
     let listens_on = endpoint.local_addr().map_err(bound)?;
     let clients_max = usize::try_from(config.connections_max).expect("the configuration bounds it");
     Ok(Network { endpoint, listens_on, tls, peer_config, clients_max })

@@ -124,9 +124,9 @@ impl PeerLink {
                 Err(error) => (error, false),
             };
             self.go_down(&broker, was_up);
-            // A peer that is away would fill the log: the same complaint is made once.
+            // A peer that is away would fill the log: the same complaint is made once. At a stop all links end.
             let complaint = with_causes(&error);
-            if was_up || said != complaint {
+            if !broker.is_stopping() && (was_up || said != complaint) {
                 tracing::warn!(peer = %self.peer, address = self.address, error = complaint, "no connection to peer");
                 said = complaint;
             }

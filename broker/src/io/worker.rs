@@ -5,14 +5,15 @@
 //! itself, and the log that made it is told of its end by the loop.
 //!
 //! An error of a disk is not survived. After a failed sync nobody knows what is on the disk, and asking again is
-//! answered with a lie, so the process ends there and then: no destructor runs, no acknowledgement leaves.
+//! answered with a lie, so the process ends there and then: no destructor runs, no acknowledgement leaves. In a process
+//! that is more than a broker, the worker carries out nothing any more, and its last report is the error.
 
 use std::{io, sync::mpsc, thread};
 
 use sequor_wal::{Done, Spare, SpareOrder, SyncError, Ticket};
 use tokio::sync::mpsc as wakeful;
 
-use super::causes::with_causes;
+use super::{causes::with_causes, host::DiskFailure};
 
 /// Something a worker can do.
 pub(super) trait Order: Send + 'static {
@@ -33,24 +34,31 @@ pub(super) trait Order: Send + 'static {
 pub(super) struct Worker<O: Order> {
     /// None only while the worker is being dropped.
     orders: Option<mpsc::Sender<O>>,
-    reports: wakeful::UnboundedReceiver<O::Report>,
+    reports: wakeful::UnboundedReceiver<Result<O::Report, SyncError>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl<O: Order> Worker<O> {
     /// Starts the thread. It ends with its worker, which waits for the order that is under way.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(ends: DiskFailure) -> io::Result<Self> {
         let (orders, todo) = mpsc::channel::<O>();
         let (done, reports) = wakeful::unbounded_channel();
         let thread = thread::Builder::new().name(O::WORKER.to_owned()).spawn(move || {
-            for order in todo {
-                match order.carry_out() {
-                    Ok(report) => {
-                        if done.send(report).is_err() {
-                            return;
-                        }
+            let mut failed = false;
+            while let Ok(order) = todo.recv() {
+                if failed {
+                    continue;
+                }
+                let report = order.carry_out();
+                if let Err(error) = &report {
+                    complain(O::WORKER, error);
+                    if ends == DiskFailure::Process {
+                        std::process::exit(1);
                     }
-                    Err(error) => die(O::WORKER, &error),
+                    failed = true;
+                }
+                if done.send(report).is_err() {
+                    return;
                 }
             }
         })?;
@@ -64,12 +72,16 @@ impl<O: Order> Worker<O> {
     }
 
     /// Waits for the next report.
-    pub(super) async fn report(&mut self) -> O::Report {
+    ///
+    /// # Errors
+    ///
+    /// That of the disk. No other report follows it.
+    pub(super) async fn report(&mut self) -> Result<O::Report, SyncError> {
         self.reports.recv().await.expect("the thread lives as long as its worker, or the process has ended")
     }
 
     /// The next report, if there is one.
-    pub(super) fn try_report(&mut self) -> Option<O::Report> {
+    pub(super) fn try_report(&mut self) -> Option<Result<O::Report, SyncError>> {
         self.reports.try_recv().ok()
     }
 }
@@ -105,13 +117,11 @@ impl Order for SpareOrder {
     }
 }
 
-/// Ends the process, exit code 1, after saying why.
-fn die(worker: &str, error: &SyncError) -> ! {
+fn complain(worker: &str, error: &SyncError) {
     tracing::error!(
         worker,
         error = with_causes(error),
         "the disk failed; this broker stops at once, and what it had not acknowledged is not acknowledged: \
          replace the disk, or free space on it, before it is started again"
     );
-    std::process::exit(1)
 }

@@ -14,12 +14,10 @@ use std::{
 
 use thiserror::Error;
 
+use sequor_broker::setup::{ClusterDir, SetupError};
 use sequor_client::protocol::BrokerId;
 
-use crate::{
-    certs::{self, InitError, Made},
-    exit::{Exit, Verdict},
-};
+use crate::exit::{Exit, Verdict};
 
 /// Lines of a broker's log that are shown when it ended by itself. Count.
 const LOG_LINES_SHOWN: usize = 5;
@@ -29,7 +27,7 @@ const LOG_LINES_SHOWN: usize = 5;
 pub(crate) enum ClusterError {
     /// Its files could not be made.
     #[error("cannot make a cluster")]
-    Init(#[from] InitError),
+    Setup(#[from] SetupError),
     /// There is no free port, or this program cannot be found or run.
     #[error("cannot {what}")]
     System {
@@ -56,7 +54,7 @@ impl Verdict for ClusterError {
     fn exit(&self) -> Exit {
         match self {
             Self::Ended { .. } => Exit::Unhealthy,
-            Self::Init(error) => error.exit(),
+            Self::Setup(error) => error.exit(),
             Self::System { .. } => Exit::Error,
         }
     }
@@ -65,7 +63,7 @@ impl Verdict for ClusterError {
 /// Brokers as child processes.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    made: Made,
+    made: ClusterDir,
     program: PathBuf,
     running: Vec<(BrokerId, Child)>,
 }
@@ -77,7 +75,7 @@ impl Cluster {
     /// If `dir` is not empty or the processes cannot be started.
     pub(crate) fn start(dir: &Path, count: usize) -> Result<Self, ClusterError> {
         let addresses = free_addresses(count)?;
-        let made = certs::init(dir, &addresses)?;
+        let made = ClusterDir::create(dir, &addresses)?;
         let program = std::env::current_exe().map_err(system("find this program's own file"))?;
         let mut cluster = Self { made, program, running: Vec::new() };
         for id in cluster.ids() {
@@ -88,7 +86,7 @@ impl Cluster {
 
     /// The ids of all brokers, running or not.
     pub(crate) fn ids(&self) -> Vec<BrokerId> {
-        self.made.brokers.iter().map(|(id, _)| *id).collect()
+        self.made.brokers().iter().map(|(id, _)| *id).collect()
     }
 
     /// The context file with which a client reaches this cluster.
@@ -144,7 +142,7 @@ impl Cluster {
     }
 
     fn log(&self, id: BrokerId) -> PathBuf {
-        self.made.dir.join(format!("broker-{id}.log"))
+        self.made.path().join(format!("broker-{id}.log"))
     }
 }
 

@@ -219,7 +219,7 @@ fn heading(args: &QuickstartArgs) -> String {
 
 /// Three commands to paste.
 fn next_commands(place: &Place) -> String {
-    let program = program();
+    let program = shell::program();
     let (first, dir) = match place {
         Place::Kept(dir) => (String::new(), shell::word(dir)),
         Place::Temporary(_) => (format!("{program} certs init ./demo && "), "./demo".to_owned()),
@@ -233,15 +233,6 @@ Next, to paste:
   {program} --context {dir}/context.toml tail --until-end | tail -3
 "
     )
-}
-
-/// How to call this program from here.
-fn program() -> String {
-    let Ok(path) = std::env::current_exe() else { return "sequor".to_owned() };
-    let here = std::env::current_dir().ok();
-    // With the dot: a shell looks for a name without a slash in other places.
-    let short = here.and_then(|here| path.strip_prefix(here).ok().map(|path| Path::new(".").join(path)));
-    shell::word(&short.unwrap_or(path))
 }
 
 /// A bar on a terminal, nothing elsewhere.

@@ -1,49 +1,74 @@
 //! Who is let in as what: whole handshakes, in memory.
 
-use rustls::{ClientConnection, ServerConnection, pki_types::ServerName};
+use rustls::{
+    ClientConnection, ServerConnection,
+    pki_types::{PrivatePkcs8KeyDer, ServerName},
+};
+use sequor_client::protocol::ClusterId;
 
 use super::*;
-use crate::io::authority::{Authority, Signed};
+use crate::setup::authority::{Authority, Certified};
 
 /// A cluster of three brokers, its two authorities, and a stranger's.
 struct World {
     peers: Authority,
     clients: Authority,
     strangers: Authority,
-    brokers: Vec<Signed>,
+    brokers: Vec<Certified>,
     members: Vec<Member>,
 }
 
 impl World {
     fn new() -> Self {
-        let peers = Authority::new("peers");
-        let brokers: Vec<_> = (1..=3).map(|id| peers.sign_broker(id)).collect();
-        let members =
-            (1..).zip(&brokers).map(|(id, signed)| signed.member(id, &format!("[::1]:740{id}"))).collect();
+        let cluster = ClusterId([7; 16]);
+        let peers = Authority::peers(cluster).unwrap();
+        let brokers: Vec<_> = (1..=3).map(|id| broker(&peers, id)).collect();
+        let members = (1..).zip(&brokers).map(|(id, certified)| Member {
+            id: BrokerId(id),
+            address: format!("[::1]:740{id}"),
+            certificate: certified.fingerprint().0,
+        });
         Self {
+            clients: Authority::clients(cluster).unwrap(),
+            strangers: Authority::peers(ClusterId([8; 16])).unwrap(),
+            members: members.collect(),
             peers,
-            clients: Authority::new("clients"),
-            strangers: Authority::new("peers"),
             brokers,
-            members,
+        }
+    }
+
+    fn material(&self, id: u64) -> Material {
+        let certified = &self.brokers[usize::try_from(id).unwrap() - 1];
+        Material {
+            ca_peers: vec![self.peers.certificate()],
+            ca_clients: vec![self.clients.certificate()],
+            chain: vec![certified.certificate.der().clone()],
+            key: key(certified),
         }
     }
 
     fn tls(&self, id: u64) -> Tls {
-        let signed = &self.brokers[usize::try_from(id).unwrap() - 1];
-        Tls::new(signed.material(&self.peers, &self.clients), BrokerId(id), &self.members).unwrap()
+        Tls::new(self.material(id), BrokerId(id), &self.members).unwrap()
     }
 }
 
-/// A caller that verifies brokers, offers `alpn`, and shows `signed`, if anything.
-fn caller(world: &World, alpn: &[&[u8]], signed: Option<&Signed>) -> Arc<ClientConfig> {
+fn broker(authority: &Authority, id: u64) -> Certified {
+    authority.certify_broker(BrokerId(id)).unwrap()
+}
+
+fn key(certified: &Certified) -> PrivateKeyDer<'static> {
+    PrivatePkcs8KeyDer::from(certified.key.serialize_der()).into()
+}
+
+/// A caller that verifies brokers, offers `alpn`, and shows `certified`, if anything.
+fn caller(world: &World, alpn: &[&[u8]], certified: Option<&Certified>) -> Arc<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
-        .with_root_certificates(roots(&world.peers.certificates()).unwrap());
-    let mut config = match signed {
-        Some(signed) => {
-            builder.with_client_auth_cert(vec![signed.certificate.clone()], signed.key.clone_key()).unwrap()
+        .with_root_certificates(roots(&[world.peers.certificate()]).unwrap());
+    let mut config = match certified {
+        Some(certified) => {
+            builder.with_client_auth_cert(vec![certified.certificate.der().clone()], key(certified)).unwrap()
         }
         None => builder.with_no_client_auth(),
     };
@@ -74,9 +99,9 @@ fn shake_hands(
 }
 
 /// What became of a caller, short enough for a table.
-fn outcome(world: &World, alpn: &[&[u8]], signed: Option<&Signed>) -> String {
+fn outcome(world: &World, alpn: &[&[u8]], certified: Option<&Certified>) -> String {
     let tls = world.tls(1);
-    let Ok((_, server)) = shake_hands(&caller(world, alpn, signed), &tls.server, BrokerId(1)) else {
+    let Ok((_, server)) = shake_hands(&caller(world, alpn, certified), &tls.server, BrokerId(1)) else {
         return "no handshake".into();
     };
     match tls.role(server.alpn_protocol(), server.peer_certificates().unwrap_or_default()) {
@@ -88,12 +113,12 @@ fn outcome(world: &World, alpn: &[&[u8]], signed: Option<&Signed>) -> String {
 #[test]
 fn who_is_let_in_as_what() {
     let world = World::new();
-    let client = world.clients.sign("client.sequor");
-    let expired = world.clients.sign_until("client.sequor", 2020);
-    let stranger = world.strangers.sign_broker(2);
-    let spare = world.peers.sign_broker(2);
+    let client = world.clients.certify_client().unwrap();
+    let expired = world.clients.certify_client_until(2020).unwrap();
+    let stranger = broker(&world.strangers, 2);
+    let spare = broker(&world.peers, 2);
     let member = &world.brokers[1];
-    let table: [(&[u8], Option<&Signed>, &str); 13] = [
+    let table: [(&[u8], Option<&Certified>, &str); 13] = [
         (ALPN_CLIENT, Some(&client), "Client"),
         (ALPN_CLIENT, Some(member), "NotAClient"),
         (ALPN_CLIENT, Some(&spare), "NotAClient"),
@@ -108,10 +133,10 @@ fn who_is_let_in_as_what() {
         (b"sequor-peer/2", Some(member), "no handshake"),
         (b"h3", Some(&client), "no handshake"),
     ];
-    for (alpn, signed, expected) in table {
-        let who = signed.map(Signed::fingerprint);
+    for (alpn, certified, expected) in table {
+        let who = certified.map(Certified::fingerprint);
         assert_eq!(
-            outcome(&world, &[alpn], signed),
+            outcome(&world, &[alpn], certified),
             expected,
             "{} by {who:?}",
             String::from_utf8_lossy(alpn)
@@ -135,10 +160,10 @@ fn a_link_reaches_the_broker_it_was_opened_to_and_no_other() {
         "broker 3 is not broker 2: {other:?}"
     );
 
-    let chain = [world.brokers[2].certificate.clone()];
+    let chain = [world.brokers[2].certificate.der().clone()];
     let wrong = one.check_peer(BrokerId(2), &chain).unwrap_err();
     assert!(matches!(wrong, WrongRole::OtherBroker { found: BrokerId(3), .. }), "{wrong:?}");
-    let spare = [world.peers.sign_broker(2).certificate];
+    let spare = [broker(&world.peers, 2).certificate.der().clone()];
     let wrong = one.check_peer(BrokerId(2), &spare).unwrap_err();
     assert!(
         matches!(wrong, WrongRole::NotAMember { .. }),
@@ -161,13 +186,12 @@ fn nothing_is_resumed_and_no_early_data_is_taken() {
 #[test]
 fn a_broker_starts_only_with_its_own_certificate() {
     let world = World::new();
-    let material = || world.brokers[0].material(&world.peers, &world.clients);
-    let other = Tls::new(material(), BrokerId(2), &world.members).unwrap_err();
+    let other = Tls::new(world.material(1), BrokerId(2), &world.members).unwrap_err();
     assert!(matches!(other, TlsError::NotOurs { broker: BrokerId(2), .. }), "{other:?}");
-    let nobody = Tls::new(material(), BrokerId(9), &world.members).unwrap_err();
+    let nobody = Tls::new(world.material(1), BrokerId(9), &world.members).unwrap_err();
     assert!(matches!(nobody, TlsError::NotAMember { broker: BrokerId(9) }), "{nobody:?}");
-    let mut mixed = material();
-    mixed.key = world.brokers[1].key.clone_key();
+    let mut mixed = world.material(1);
+    mixed.key = key(&world.brokers[1]);
     let mixed = Tls::new(mixed, BrokerId(1), &world.members).unwrap_err();
     assert!(matches!(mixed, TlsError::Refused { .. }), "{mixed:?}");
 }

@@ -13,12 +13,12 @@
 //! prevent here, where membership names each broker's certificate by its digest.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
-
-use sequor_broker::io::tls::{Fingerprint, server_name};
 use sequor_client::protocol::{BrokerId, ClusterId};
+
+use crate::io::tls::{Fingerprint, server_name};
 
 /// Signs certificates of one kind, for one cluster.
 #[derive(Debug)]
@@ -29,12 +29,8 @@ pub(crate) struct Authority {
 
 /// A certificate and its private key.
 pub(crate) struct Certified {
-    /// The certificate, as PEM.
-    pub(crate) certificate: String,
-    /// Its private key, as PEM. To be kept from other users.
-    pub(crate) key: String,
-    /// What stands for it in the genesis.
-    pub(crate) fingerprint: Fingerprint,
+    pub(crate) certificate: Certificate,
+    pub(crate) key: KeyPair,
 }
 
 impl Authority {
@@ -57,13 +53,19 @@ impl Authority {
         Ok(Self { cluster, issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)? })
     }
 
-    /// Its own certificate, as PEM.
-    pub(crate) fn certificate(&self) -> String {
+    /// Its own certificate.
+    #[cfg(test)]
+    pub(crate) fn certificate(&self) -> rustls::pki_types::CertificateDer<'static> {
+        self.issuer.der().clone()
+    }
+
+    /// The same, as PEM.
+    pub(crate) fn certificate_pem(&self) -> String {
         self.issuer.pem()
     }
 
     /// Its private key, as PEM: whoever has it can add brokers or clients.
-    pub(crate) fn key(&self) -> String {
+    pub(crate) fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
@@ -71,33 +73,61 @@ impl Authority {
     pub(crate) fn certify_broker(&self, id: BrokerId) -> Result<Certified, rcgen::Error> {
         let names = [server_name(id), format!("{}.cluster.sequor", self.cluster)];
         let uses = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        self.certify(&format!("sequor broker {id}"), &names, &uses)
+        self.certify(&self.leaf(&format!("sequor broker {id}"), &names, &uses)?)
     }
 
     /// Certifies a client.
     pub(crate) fn certify_client(&self) -> Result<Certified, rcgen::Error> {
-        let names = [format!("client.{}.cluster.sequor", self.cluster)];
-        self.certify("sequor client", &names, &[ExtendedKeyUsagePurpose::ClientAuth])
+        self.certify(&self.client()?)
     }
 
-    fn certify(
+    /// Certifies a client until the first day of a year.
+    #[cfg(test)]
+    pub(crate) fn certify_client_until(&self, year: i32) -> Result<Certified, rcgen::Error> {
+        let mut params = self.client()?;
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        self.certify(&params)
+    }
+
+    fn client(&self) -> Result<CertificateParams, rcgen::Error> {
+        let names = [format!("client.{}.cluster.sequor", self.cluster)];
+        self.leaf("sequor client", &names, &[ExtendedKeyUsagePurpose::ClientAuth])
+    }
+
+    fn leaf(
         &self,
         common_name: &str,
         names: &[String],
         uses: &[ExtendedKeyUsagePurpose],
-    ) -> Result<Certified, rcgen::Error> {
-        let key = KeyPair::generate()?;
+    ) -> Result<CertificateParams, rcgen::Error> {
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name = name(self.cluster, common_name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = uses.to_vec();
         params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Certified {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-            fingerprint: Fingerprint::of(certificate.der()),
-        })
+        Ok(params)
+    }
+
+    fn certify(&self, params: &CertificateParams) -> Result<Certified, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        Ok(Certified { certificate: params.signed_by(&key, &self.issuer)?, key })
+    }
+}
+
+impl Certified {
+    /// The certificate, as PEM.
+    pub(crate) fn certificate_pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    /// Its private key, as PEM. To be kept from other users.
+    pub(crate) fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
+    /// What stands for the certificate in the genesis.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.certificate.der())
     }
 }
 
