@@ -81,6 +81,7 @@ fn some_log(made: &Made, broker: u64) {
         writing.append(&[&format!("{number} of broker"), &"long ".repeat(60)]);
     }
     writing.witness();
+    writing.save();
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn all_findings_are_named_and_those_beyond_the_limit_are_counted() {
         writing.put(Kind::Normal, "");
     }
     writing.witness();
-    drop(writing);
+    writing.save();
     let data = made.data(1);
     let lines = dumped(&data, &[], 0);
     // Every second one, so that no two lie side by side.
@@ -217,7 +218,7 @@ fn a_torn_end_is_shown_and_is_no_damage() {
     writing.put(Kind::Normal, "");
     writing.open();
     writing.append(&["a", "b"]);
-    drop(writing);
+    writing.save();
     let data = made.data(1);
     let printed = &verified(&[&data], 0)["directories"][0];
     assert_eq!((&printed["unproven"]["first_index"], &printed["torn"]), (&3.into(), &Value::Null));
@@ -240,7 +241,7 @@ fn a_torn_end_is_shown_and_is_no_damage() {
     let mut writing = made.write(1);
     writing.term = 2;
     writing.put(Kind::Normal, "");
-    drop(writing);
+    writing.save();
     let printed = &verified(&[&data], 0)["directories"][0];
     assert_eq!(
         (&printed["torn"], &printed["segments"]),
@@ -301,7 +302,7 @@ fn an_entry_of_which_a_broker_can_make_no_sense_is_found() {
         let data = make(&mut writing);
         writing.put(Kind::Normal, data);
         writing.witness();
-        drop(writing);
+        writing.save();
         let printed = verified(&[&made.data(1)], 1);
         let offset = offset_of_batch - 24 - 24 + 1024 + at;
         assert_eq!(places(&printed), [(format!("segment-{:020}", 1), offset)], "{what}: {printed}");
@@ -331,6 +332,7 @@ fn the_first_index_at_which_logs_differ_is_named() {
         writing.append(&[if broker == 2 { "other" } else { "right" }]);
         writing.append(&["same"]);
         writing.witness();
+        writing.save();
     }
     let data: Vec<_> = (1..=3).map(|broker| made.data(broker)).collect();
     let directories: Vec<_> = data.iter().map(PathBuf::as_path).collect();
@@ -362,6 +364,7 @@ fn what_is_not_committed_may_differ() {
         if broker != 3 {
             writing.append(&["more"]);
         }
+        writing.save();
     }
     let data: Vec<_> = (1..=3).map(|broker| made.data(broker)).collect();
     let directories: Vec<_> = data.iter().map(PathBuf::as_path).collect();
@@ -381,7 +384,7 @@ fn a_dump_shows_what_was_decided_and_no_payload_unless_asked() {
     writing.open();
     writing.append(&["first value", "second value"]);
     writing.put(Kind::ConfChange, "x");
-    drop(writing);
+    writing.save();
     let data = made.data(1);
     let text = told(&wal(&["dump"], &[&data]));
     for part in [
@@ -434,7 +437,7 @@ fn a_dump_ends_quietly_when_its_reader_leaves() {
         writing.log.append(vec![sequor_wal::Entry { index, term, kind, data }]).unwrap();
     }
     writing.settle();
-    drop(writing);
+    writing.save();
     let mut dump = sequor()
         .args(["wal", "dump"])
         .arg(made.data(1))

@@ -15,7 +15,7 @@
 //! nor is anything that a cut hides: [`Inspection::torn`] says where it is.
 
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
-use crate::fold::{Cut, Fold};
+use crate::fold::{Cut, FAULTS_MAX, Fold};
 use crate::identity::{self, IdentityError};
 use crate::segment::{self, Found, Header};
 use crate::survey::{Owner, Survey, Used, segments_of};
@@ -24,7 +24,7 @@ use crate::walk::Walk;
 use crate::{Damage, Disk, Identity, Index, OpenError, Position, Vote};
 
 /// Most findings of one directory that are kept; the others are counted. Count.
-pub const FINDINGS_MAX: usize = 100;
+pub const FINDINGS_MAX: usize = FAULTS_MAX;
 
 /// What is not as it was once made durable.
 #[derive(Clone, Debug, Default)]

@@ -30,7 +30,7 @@ use crate::{
 Checks every block and every entry of the log (checksums, chain, indexes, terms), that every entry can be read by a \
 broker, every batch's checksum and digest, all copies of the vote, and identity, checkpoints and pins. Nothing in a \
 directory is changed, made or synced. A broker that runs on one of them has to be stopped first, and none can be \
-started meanwhile.
+started meanwhile. Of each directory the first 100 findings are listed, and all are counted.
 
 With several directories it also checks that what was committed is the same in all of them, byte for byte, as far as at \
 least two of them know it to be committed. It holds one segment of each directory in memory.

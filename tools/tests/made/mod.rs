@@ -1,4 +1,7 @@
 //! Data directories made by hand: a log in which every byte is known, written as a broker writes it, without a broker.
+//!
+//! It is written in memory and then saved. A directory that this process had locked would be locked a moment longer
+//! whenever another test of it starts a child at the same time, since that has the same open files until it runs.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -18,7 +21,7 @@ use sequor_client::{
         batch::{Batch, BatchBuilder},
     },
 };
-use sequor_wal::{Disk, Entry, Identity, Kind, Log, Settings, disk::mmap::MmapDisk, open};
+use sequor_wal::{Disk, Entry, Identity, Kind, Log, Settings, disk::memory::MemoryDisk, open};
 use tempfile::TempDir;
 
 use super::cluster::sequor;
@@ -33,8 +36,10 @@ pub(crate) struct Made {
     dir: TempDir,
 }
 
-/// A log that is being written.
+/// A log that is being written, in memory until it is saved.
 pub(crate) struct Writing {
+    directory: PathBuf,
+    disk: MemoryDisk,
     pub(crate) log: Log,
     pub(crate) term: u64,
     end: u64,
@@ -65,17 +70,30 @@ impl Made {
 
     /// Begins to write the log of a broker, or goes on with it.
     pub(crate) fn write(&self, broker: u64) -> Writing {
-        let disk: Arc<dyn Disk> = Arc::new(MmapDisk::open(self.data(broker)).unwrap());
-        let mut identity = Identity::load(&*disk).unwrap();
-        if identity.incarnation.is_none() {
-            identity.set_incarnation(&*disk, [broker as u8; 16]).unwrap();
+        let (directory, disk) = (self.data(broker), MemoryDisk::new());
+        for file in fs::read_dir(&directory).unwrap().map(Result::unwrap) {
+            disk.replace(file.file_name().to_str().unwrap(), &fs::read(file.path()).unwrap()).unwrap();
         }
-        let log = open(disk, &identity, small()).unwrap().log;
-        Writing { log, term: 1, end: 0, log_time_ms: 0 }
+        let mut identity = Identity::load(&disk).unwrap();
+        if identity.incarnation.is_none() {
+            identity.set_incarnation(&disk, [broker as u8; 16]).unwrap();
+        }
+        let log = open(Arc::new(disk.clone()), &identity, small()).unwrap().log;
+        Writing { directory, disk, log, term: 1, end: 0, log_time_ms: 0 }
     }
 }
 
 impl Writing {
+    /// Brings the files to where they belong.
+    pub(crate) fn save(self) {
+        for gone in fs::read_dir(&self.directory).unwrap() {
+            fs::remove_file(gone.unwrap().path()).unwrap();
+        }
+        for name in self.disk.list().unwrap() {
+            fs::write(self.directory.join(&name), self.disk.image(&name).unwrap()).unwrap();
+        }
+    }
+
     /// Makes everything durable that is staged.
     pub(crate) fn settle(&mut self) {
         loop {
