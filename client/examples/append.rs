@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: append CONTEXT PRODUCER < INPUT".into());
     };
     let client = Client::connect(&Config::load(context)?).await?;
-    let producer = client.producer(name).open().await?;
+    let producer = client.producer(name).keep_numbers().open().await?;
 
     // The number of a line is its number in the input: what is written already is known by counting.
     let written = producer.opened().next.0;

@@ -114,7 +114,7 @@ impl Client {
         OpenProducer::new(self.clone(), Identity::Session(ttl))
     }
 
-    /// The log from an offset on. An offset beyond the end waits for the log to get there.
+    /// The log from an offset on. At the end it waits for what comes; an offset beyond the end ends it.
     ///
     /// # Errors
     ///

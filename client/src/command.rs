@@ -10,7 +10,8 @@ use tokio::{
 use crate::{
     core::{ProducerKey, Style, SubscriptionKey},
     error::{AppendError, CallError, OpenError, TailError},
-    pipeline::{Limits, Outcome, Room},
+    outcome::{Outcome, Room},
+    pipeline::Limits,
     producer::Lost,
     protocol::{
         self, BrokerId, End, List, Listed, Member, Offset, Resolve, Resolved, Retire, Retired, Status,

@@ -414,23 +414,24 @@ impl Driver {
             }
             Event::Acked { producer, first, count, offset, duplicate, rest } => {
                 if let Some(pipeline) = self.pipelines.get_mut(&producer) {
-                    pipeline.acknowledged(Receipt::new(first, offset, count, duplicate, rest));
+                    let receipt = Receipt::new(first, offset, count, duplicate, rest);
+                    pipeline.concluded(first, count, Ok(receipt));
                 }
             }
             Event::Known { producer, first, count } => {
                 if let Some(pipeline) = self.pipelines.get_mut(&producer) {
                     let last = first.plus(u64::from(count.max(1)) - 1);
-                    pipeline.failed(first, AppendError::AlreadyCommitted { first, last });
+                    pipeline.concluded(first, count, Err(AppendError::AlreadyCommitted { first, last }));
                 }
             }
-            Event::Failed { producer, first, why, .. } => {
+            Event::Failed { producer, first, count, why } => {
                 if let Some(pipeline) = self.pipelines.get_mut(&producer) {
-                    pipeline.failed(first, AppendError::Failed(why));
+                    pipeline.concluded(first, count, Err(AppendError::Failed(why)));
                 }
             }
-            Event::Unknown { producer, first, last, .. } => {
+            Event::Unknown { producer, first, count, last } => {
                 if let Some(pipeline) = self.pipelines.get_mut(&producer) {
-                    pipeline.failed(first, AppendError::Unknown { last });
+                    pipeline.concluded(first, count, Err(AppendError::Unknown { last }));
                 }
             }
             Event::Records { subscription, batches, names, end } => {

@@ -78,6 +78,19 @@ pub enum AppendError {
         /// Last number.
         last: Sequence,
     },
+    /// Some records of the batch are written, others are not, or not known to be. Only a batch that repeats numbers from
+    /// before its producer was opened can meet this.
+    #[error(
+        "sequences {first} to {last} of the batch are not, or not known to be, written; others of it are"
+    )]
+    PartlyWritten {
+        /// The first number that is not.
+        first: Sequence,
+        /// The last number that is not, side by side with the first.
+        last: Sequence,
+        /// What became of those.
+        source: Box<AppendError>,
+    },
     /// It may be written, now or later. Open the producer again: its next sequence tells.
     #[error("it is not known whether the batch is written{}", .last.as_ref().map_or(String::new(), |last| format!("; the broker said last: {last}")))]
     Unknown {
@@ -93,7 +106,11 @@ impl AppendError {
     /// Whether the batch may be written all the same.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
-        matches!(self, Self::Unknown { .. } | Self::Closed)
+        match self {
+            Self::Unknown { .. } | Self::Closed => true,
+            Self::PartlyWritten { source, .. } => source.is_unknown(),
+            _ => false,
+        }
     }
 }
 

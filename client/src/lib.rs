@@ -36,6 +36,8 @@ mod driver;
 #[cfg(feature = "driver")]
 mod error;
 #[cfg(feature = "driver")]
+mod outcome;
+#[cfg(feature = "driver")]
 mod pipeline;
 #[cfg(feature = "driver")]
 mod producer;

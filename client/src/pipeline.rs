@@ -12,11 +12,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     core::{AppendRefused, ProducerKey, Session, Time},
     error::AppendError,
+    outcome::{Caller, InFlight, Outcome, Room, Waiting},
     producer::{Lost, Receipt},
     protocol::{
         Codec, Sequence,
@@ -27,96 +28,11 @@ use crate::{
 /// Losses that wait for somebody to ask. Count.
 const LOST_MAX: usize = 65_536;
 
-pub(crate) type Outcome = Result<Receipt, AppendError>;
-
-/// Room that a record or a batch takes in its producer's bounds until it has its outcome.
-#[derive(Debug)]
-#[allow(dead_code, reason = "held, not read")]
-pub(crate) struct Room {
-    pub(crate) bytes: OwnedSemaphorePermit,
-    pub(crate) batch: Option<OwnedSemaphorePermit>,
-}
-
-/// Somebody who handed a batch or a record over: who is told, unless that was done already, and the room it takes.
-#[derive(Debug)]
-struct Caller {
-    reply: Option<oneshot::Sender<Outcome>>,
-    #[allow(dead_code, reason = "held, not read")]
-    room: Room,
-}
-
-impl Caller {
-    fn new(reply: oneshot::Sender<Outcome>, room: Room) -> Self {
-        Self { reply: Some(reply), room }
-    }
-
-    /// Tells it; false if it knows something else already, or does not want to know.
-    fn tell(&mut self, outcome: Outcome) -> bool {
-        self.reply.take().is_some_and(|reply| reply.send(outcome).is_ok())
-    }
-}
-
-/// Who waits for a batch.
-#[derive(Debug)]
-enum Waiting {
-    /// The caller who made it.
-    Whole(Caller),
-    /// The callers of its records, in their order.
-    Records(Vec<Caller>),
-}
-
-impl Waiting {
-    /// Tells everybody; false if somebody did not hear it.
-    fn fail(&mut self, why: &AppendError) -> bool {
-        let callers = match self {
-            Self::Whole(caller) => std::slice::from_mut(caller),
-            Self::Records(callers) => callers,
-        };
-        let told = callers.iter_mut().map(|caller| caller.tell(Err(why.clone())));
-        told.filter(|heard| !heard).count() == 0
-    }
-
-    fn acknowledge(&mut self, receipt: &Receipt) {
-        match self {
-            Self::Whole(caller) => _ = caller.tell(Ok(receipt.clone())),
-            Self::Records(callers) => {
-                for (caller, receipt) in callers.iter_mut().zip(receipt.of_records()) {
-                    caller.tell(Ok(receipt));
-                }
-            }
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Queued {
     batch: BatchBuilder,
     deadline: Time,
     waiting: Waiting,
-}
-
-/// A batch in the session's window.
-#[derive(Debug)]
-struct InFlight {
-    records: u32,
-    waiting: Waiting,
-    /// What is known of its parts, if it had to be cut.
-    parts: BTreeMap<Sequence, Receipt>,
-}
-
-impl InFlight {
-    /// Takes the receipt of a part; gives that of the whole once all parts are there.
-    fn join(&mut self, part: Receipt) -> Option<Receipt> {
-        if part.records == self.records {
-            return Some(part);
-        }
-        self.parts.insert(part.first_sequence, part);
-        let written: u32 = self.parts.values().map(|part| part.records).sum();
-        if written < self.records {
-            return None;
-        }
-        std::mem::take(&mut self.parts).into_values().reduce(Receipt::joined)
-    }
 }
 
 /// How a producer was set up.
@@ -247,11 +163,12 @@ impl Pipeline {
             let Some(Queued { batch, deadline, waiting }) = self.queued.pop_front() else { break };
             let records = batch.count() as u32;
             match room.and_then(|()| session.append(now, key, batch, deadline)) {
-                Ok(first) => {
-                    let in_flight = InFlight { records, waiting, parts: BTreeMap::new() };
-                    self.in_flight.insert(first, in_flight);
+                Ok(first) => _ = self.in_flight.insert(first, InFlight::new(records, waiting)),
+                Err(refused) => {
+                    let why = AppendError::from(refused);
+                    waiting.refuse(&why);
+                    self.failure.get_or_insert(why);
                 }
-                Err(refused) => _ = self.fail(waiting, refused.into()),
             }
         }
         if self.is_idle() {
@@ -262,50 +179,32 @@ impl Pipeline {
         }
     }
 
-    /// Tells everybody; false if somebody did not hear it.
-    fn fail(&mut self, mut waiting: Waiting, why: AppendError) -> bool {
-        let heard = waiting.fail(&why);
-        self.failure.get_or_insert(why);
-        heard
-    }
-
     /// The leader has a batch: its callers are told, and it is kept until a majority has it.
     pub(crate) fn accepted(&mut self, receipt: &Receipt) {
-        if let Some((_, batch)) = self.holding(receipt.first_sequence)
-            && batch.records == receipt.records
-        {
-            batch.waiting.acknowledge(receipt);
+        if let Some((_, batch)) = self.holding(receipt.first_sequence) {
+            batch.accepted(receipt);
         }
     }
 
-    /// A batch is written, or a part of one.
-    pub(crate) fn acknowledged(&mut self, receipt: Receipt) {
-        let Some((first, batch)) = self.holding(receipt.first_sequence) else { return };
-        if let Some(receipt) = batch.join(receipt)
-            && let Some(InFlight { mut waiting, .. }) = self.in_flight.remove(&first)
-        {
-            waiting.acknowledge(&receipt);
+    /// A batch, or a part of one, has its outcome.
+    pub(crate) fn concluded(&mut self, first: Sequence, records: u32, outcome: Outcome) {
+        let Some((whole, batch)) = self.holding(first) else { return };
+        if !batch.take(first, records, outcome) {
+            return;
         }
-    }
-
-    /// A batch, or a part of one, is not, or not known to be, written.
-    pub(crate) fn failed(&mut self, first: Sequence, why: AppendError) {
-        let Some((first, _)) = self.holding(first) else { return };
-        if let Some(InFlight { waiting, records, .. }) = self.in_flight.remove(&first)
-            && !self.fail(waiting, why.clone())
-        {
-            self.lose(first, first.plus(u64::from(records.max(1)) - 1), why);
-        }
+        let Some(settled) = self.in_flight.remove(&whole).map(InFlight::settle) else { return };
+        self.failure = self.failure.take().or(settled.failure);
+        settled.lost.into_iter().for_each(|lost| self.lose(lost));
     }
 
     /// Notes what is lost without anybody having been told. What follows each other is one loss.
-    fn lose(&mut self, first: Sequence, last: Sequence, why: AppendError) {
+    fn lose(&mut self, lost: Lost) {
         let is_full = self.lost.len() >= LOST_MAX;
         match self.lost.last_mut() {
-            Some(lost) if lost.last.plus(1) == first => lost.last = last,
+            Some(before) if before.last.plus(1) == lost.first => before.last = lost.last,
             // Nobody asks: the next flush fails in any case.
             _ if is_full => {}
-            _ => self.lost.push(Lost { first, last, why }),
+            _ => self.lost.push(lost),
         }
     }
 
@@ -314,10 +213,10 @@ impl Pipeline {
         std::mem::take(&mut self.lost)
     }
 
-    /// The batch that holds a number, and its first number; none once a part of it has failed.
+    /// The batch that holds a number, and its first number.
     fn holding(&mut self, sequence: Sequence) -> Option<(Sequence, &mut InFlight)> {
         let (&first, batch) = self.in_flight.range_mut(..=sequence).next_back()?;
-        (sequence < first.plus(batch.records.into())).then_some((first, batch))
+        (sequence < first.plus(batch.records().into())).then_some((first, batch))
     }
 
     fn is_idle(&self) -> bool {

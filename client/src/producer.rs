@@ -17,7 +17,8 @@ use crate::{
     command::{Command, Identity, Released},
     core::{Numbers, ProducerKey, Style},
     error::{AppendError, OpenError},
-    pipeline::{Limits, Outcome, Room},
+    outcome::{Outcome, Room},
+    pipeline::Limits,
     protocol::{
         self, Acks, Codec, Epoch, Offset, Sequence, Span,
         batch::{BatchBuilder, Record},
@@ -97,7 +98,7 @@ impl Receipt {
     }
 }
 
-/// Numbers that are not written, or not known to be, though nobody was told so: their callers were answered before it
+/// Numbers that are not written, or not known to be, though somebody was not told so: their callers were answered before it
 /// was known ([`Acks::Leader`]), or did not wait for the answer.
 #[derive(Clone, Debug)]
 pub struct Lost {

@@ -51,7 +51,7 @@ pub struct TailBatch {
     pub first_offset: Offset,
     /// Name of its producer; `#` and a number for that of a session.
     pub producer: Arc<str>,
-    /// The batch, in the producer's bytes.
+    /// The batch; if it was packed, unpacked.
     pub batch: Batch,
     /// Records at its beginning that come before the offset that was asked for. Count.
     pub skip: u32,

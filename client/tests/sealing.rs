@@ -310,3 +310,36 @@ fn numbers_from_before_are_known_without_their_content_and_later_ones_are_not() 
     let event = played.event();
     assert!(matches!(event, Some(Event::Unknown { .. })), "somebody else wrote it, or we did: {event:?}");
 }
+
+#[test]
+fn a_batch_that_is_sealed_in_the_middle_is_cut_around_it() {
+    let mut played = Played::open(Numbers::Own, Some(Sequence(5)));
+    played.append(&["f", "g", "h", "i", "j"], PATIENCE).unwrap();
+    let (id, _) = played.batch();
+    let sealed = Refusal::Sealed { first: Sequence(6), end: Sequence(8) };
+    played.refuse(id, sealed.clone());
+    let parts: Vec<_> = (0..3).map(|_| played.batch()).collect();
+    let cuts: Vec<_> = parts.iter().map(|(_, batch)| (batch.first_sequence().0, batch.count())).collect();
+    assert_eq!(cuts, [(5, 1), (6, 2), (8, 2)]);
+    played.answer(parts[0].0, written(30, 1, true));
+    played.refuse(parts[1].0, sealed);
+    played.answer(parts[2].0, written(33, 2, true));
+    assert!(matches!(played.event(), Some(Event::Acked { first: Sequence(5), .. })));
+    assert!(matches!(played.event(), Some(Event::Failed { first: Sequence(6), count: 2, .. })));
+    assert!(matches!(played.event(), Some(Event::Acked { first: Sequence(8), count: 2, .. })));
+}
+
+#[test]
+fn what_a_fenced_producer_repeated_is_still_found_where_it_lies() {
+    let mut played = Played::open(Numbers::Meaningful, Some(Sequence(8)));
+    played.append(&["i", "j", "k"], PATIENCE).unwrap();
+    let (id, _) = played.batch();
+    let fenced = Refusal::Fenced { by: Epoch(5), at: Offset(60), next: Sequence(10) };
+    played.refuse(id, fenced);
+    assert!(matches!(played.event(), Some(Event::Failed { first: Sequence(10), count: 1, .. })));
+    assert_eq!(played.event(), None, "what it repeats may be written");
+    let (id, repeated) = played.batch();
+    assert_eq!((repeated.first_sequence(), repeated.count()), (Sequence(8), 2));
+    played.answer(id, written(40, 2, true));
+    assert!(matches!(played.event(), Some(Event::Acked { first: Sequence(8), count: 2, .. })));
+}

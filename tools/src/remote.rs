@@ -86,6 +86,7 @@ impl Verdict for AppendError {
     fn exit(&self) -> Exit {
         match self {
             Self::Fenced { .. } | Self::AlreadyCommitted { .. } => Exit::Precondition,
+            Self::PartlyWritten { source, .. } => source.exit(),
             Self::Failed(NotDone::Refused(refusal)) => refused(refusal),
             Self::Failed(NotDone::DeadlinePassed { .. }) | Self::Unknown { .. } => Exit::Unreachable,
             Self::Failed(NotDone::Abandoned | NotDone::NoSuchBroker { .. }) | Self::Broken => Exit::Error,

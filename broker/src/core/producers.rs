@@ -3,7 +3,7 @@
 //! How a duplicate slips into other logs, and what stops it here:
 //!
 //! * *The table forgets.* A window by time or by count of producers is forgotten one day, and a late retry is new
-//!   again. Here a name leaves the table only when somebody retires it.
+//!   again. Here a name never leaves the table: one that is retired stays there, closed.
 //! * *The sequence restarts.* If a new incarnation counts from 0 again, a retry of an older one can meet a number that
 //!   is free. Here the sequence goes on across epochs: a (name, sequence) is written at most once, ever.
 //! * *Two copies in flight pass one check.* Here the check runs against the head state, which holds every effect

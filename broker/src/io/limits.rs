@@ -13,7 +13,7 @@ pub(super) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between two attempts to reach a peer.
 pub(super) const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
-/// For answers that are ready to get into a client's stream: a client that does not read them loses its connection.
+/// For answers that are ready to get into a client's stream: a client that does not read them loses its stream.
 pub(super) const ANSWER_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For answers of the core that nobody else bounds: to a subscription, and to a client that asks no more.
 pub(super) const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(30);

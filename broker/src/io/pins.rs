@@ -1,7 +1,7 @@
 //! Which data directory each peer is known by.
 //!
-//! A vote and an acknowledgement are promises of a *disk*. A broker that comes back with an emptied one, or with an
-//! old copy, has forgotten promises that were counted on, and a cluster that let it in could lose what it confirmed.
+//! A vote and an acknowledgement are promises of a *disk*. A broker that comes back with one that was made
+//! anew has forgotten promises that were counted on, and a cluster that let it in could lose what it confirmed.
 //! So the incarnation of each peer is written down at the first contact, before anything else is said, and from then
 //! on no other is accepted under that id.
 //!

@@ -152,7 +152,8 @@ pub enum Event {
         /// Its records.
         count: u32,
     },
-    /// A batch is not written and never will be.
+    /// A batch is not written and never will be. If it was refused because its numbers hold something else
+    /// ([`Refusal::SequenceReused`]), those from before its producer was opened may hold parts of it.
     Failed {
         /// Whose.
         producer: ProducerKey,
@@ -163,7 +164,7 @@ pub enum Event {
         /// Why.
         why: Failure,
     },
-    /// A batch may or may not be written, now or later. Open the name again, and its `next` tells.
+    /// A batch may or may not be written, now or later. Open the name again, and its `next` tells; of a session's nobody can.
     Unknown {
         /// Whose.
         producer: ProducerKey,

@@ -21,6 +21,7 @@
 //! | `opening.rs` | how a producer's name is taken |
 //! | `producer.rs` | numbers, the window of batches in flight, what became of each |
 //! | `keeping.rs` | keeping a session alive |
+//! | `in_flight.rs` | a batch on its way, and how it is cut |
 //! | `sealing.rs` | giving numbers up, so that "failed" is certain |
 //! | `consumer.rs` | a position in the log: neither gap nor repeat |
 //! | `time.rs` | a moment |
@@ -32,6 +33,7 @@ mod attempts;
 mod consumer;
 mod dispatch;
 mod event;
+mod in_flight;
 mod keeping;
 mod opening;
 mod producer;

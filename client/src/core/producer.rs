@@ -30,16 +30,13 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use bytes::Bytes;
-
 use super::{
-    AppendRefused, Event, Failure, Numbers, ProducerKey, Style, Time, attempts::Attempts, routing::Route,
+    AppendRefused, Event, Failure, Numbers, ProducerKey, Style, Time, in_flight::InFlight, routing::Route,
     sealing::Seal,
 };
 use crate::protocol::{
     Acks, Append, Appended, BrokerId, Class, Epoch, Producer as Opened, ProducerId, Refusal, Request,
-    RequestId, Resolved, Response, Sequence,
-    batch::{Batch, BatchBuilder},
+    RequestId, Response, Sequence, batch::BatchBuilder,
 };
 
 /// The part of a batch's time that is kept to seal it: one of so many, and at most that long.
@@ -51,27 +48,6 @@ const SEALING_TIME_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Bounds {
     pub(super) batches: usize,
     pub(super) bytes: usize,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    first: Sequence,
-    count: u32,
-    bytes: Bytes,
-    done: bool,
-    /// The leader of some turn had it on its disk, and that was told.
-    accepted: bool,
-    /// Why it has failed, if no attempt of it is written: it is not sent again.
-    verdict: Option<Failure>,
-    /// When it is given up, if it may be: so early that there is time to seal it.
-    give_up_at: Time,
-    attempts: Attempts,
-}
-
-impl InFlight {
-    fn end(&self) -> Sequence {
-        self.first.plus(self.count.into())
-    }
 }
 
 /// What the session has to do about the rest of its state.
@@ -90,23 +66,23 @@ pub(super) struct News {
 /// - nothing behind `seal` is sent; there is at most one seal, and none once the producer is fenced or broken.
 #[derive(Debug)]
 pub(super) struct Producer {
-    key: ProducerKey,
-    id: ProducerId,
-    epoch: Epoch,
+    pub(super) key: ProducerKey,
+    pub(super) id: ProducerId,
+    pub(super) epoch: Epoch,
     next: Sequence,
-    window: VecDeque<InFlight>,
+    pub(super) window: VecDeque<InFlight>,
     bytes: usize,
-    unsent: usize,
+    pub(super) unsent: usize,
     turn: u64,
     numbers: Numbers,
     acks: Acks,
     /// What was written before this producer was opened ends here: numbers before it cannot be given up.
     opened_next: Sequence,
-    seal: Option<Seal>,
-    fenced: Option<Refusal>,
-    broken_at: Option<Sequence>,
+    pub(super) seal: Option<Seal>,
+    pub(super) fenced: Option<Refusal>,
+    pub(super) broken_at: Option<Sequence>,
     /// Nothing has to be looked at before this moment.
-    wake: Time,
+    pub(super) wake: Time,
 }
 
 impl Producer {
@@ -145,10 +121,7 @@ impl Producer {
 
     /// Gives the batch its numbers and puts it into the window.
     pub(super) fn append(&mut self, now: Time, builder: BatchBuilder, deadline: Time) -> Sequence {
-        let (first, count) = (self.next, builder.count() as u32);
-        let bytes = builder.seal(self.id, self.epoch, first);
-        self.next = first.plus(count.into());
-        self.bytes += bytes.len();
+        let first = self.next;
         let give_up_at = match self.numbers {
             Numbers::Own if first >= self.opened_next => {
                 let reserve = (now.until(deadline) / SEALING_SHARE).min(SEALING_TIME_MAX);
@@ -156,18 +129,11 @@ impl Producer {
             }
             Numbers::Own | Numbers::Meaningful => Time::NEVER,
         };
+        let batch = InFlight::new(self.id, self.epoch, first, builder, give_up_at, deadline);
+        self.next = batch.end();
+        self.bytes += batch.bytes.len();
         self.wake = self.wake.min(deadline).min(give_up_at);
-        let attempts = Attempts::new(deadline);
-        self.window.push_back(InFlight {
-            first,
-            count,
-            bytes,
-            done: false,
-            accepted: false,
-            verdict: None,
-            give_up_at,
-            attempts,
-        });
+        self.window.push_back(batch);
         first
     }
 
@@ -274,7 +240,7 @@ impl Producer {
     }
 
     /// What waited because of a gap before it need not wait any longer.
-    fn resume(&mut self, from: usize) {
+    pub(super) fn resume(&mut self, from: usize) {
         for batch in self.window.range_mut(from..) {
             if matches!(batch.attempts.last(), Some(Refusal::SequenceGap { .. })) {
                 batch.attempts.resume();
@@ -301,20 +267,29 @@ impl Producer {
         let again = match refusal {
             Refusal::Fenced { .. } => {
                 self.fence(refusal.clone());
-                self.fail(at, refusal, news);
+                // What it repeats of the time before it was opened may be written; the rest is not.
+                if !self.cut(at, &[self.opened_next], news) {
+                    self.fail(at, refusal, news);
+                }
                 false
             }
-            Refusal::Sealed { .. } if self.numbers == Numbers::Own => {
-                self.fail(at, refusal, news);
+            Refusal::Sealed { first, end } => {
+                if !self.cut(at, &[first, end], news) {
+                    if self.numbers == Numbers::Meaningful {
+                        self.break_at(at);
+                    }
+                    self.fail(at, refusal, news);
+                }
                 false
             }
-            Refusal::SequenceReused { .. } | Refusal::Sealed { .. } => {
+            Refusal::SequenceReused { .. } => {
                 self.break_at(at);
                 self.fail(at, refusal, news);
                 false
             }
+            // Where no number lies within, a broker contradicts itself; the deadline ends that.
             Refusal::PartlyCommitted { up_to } => {
-                self.cut(at, up_to, news);
+                self.cut(at, &[up_to], news);
                 false
             }
             Refusal::AlreadyCommitted { .. } => {
@@ -356,60 +331,28 @@ impl Producer {
         self.unknown(at, news);
     }
 
-    /// The batch is not sent again. It is sealed before its caller is told, if it may be.
-    fn doom(&mut self, at: usize, why: Failure) {
-        self.window[at].verdict = Some(why);
-        if self.window[at].give_up_at == Time::NEVER {
-            self.break_at(at);
-        }
-    }
-
-    fn fence(&mut self, refusal: Refusal) {
+    pub(super) fn fence(&mut self, refusal: Refusal) {
         self.fenced = Some(refusal);
         self.seal = None;
         self.unsent = 0;
     }
 
-    /// Cuts a batch in two: its numbers before `up_to` were written in batches that were cut otherwise. No attempt of
-    /// the whole batch can be written any more.
-    fn cut(&mut self, at: usize, up_to: Sequence, news: &mut News) {
-        let whole = &self.window[at];
-        let lower = up_to.0.saturating_sub(whole.first.0);
-        if lower == 0 || up_to >= whole.end() {
-            return; // a broker that contradicts itself; the deadline ends it
-        }
-        let batch = Batch::trusted(whole.bytes.clone()).and_then(|batch| batch.unpacked());
-        let batch = batch.expect("this producer has made it");
-        let mut parts = [BatchBuilder::new(), BatchBuilder::new()];
-        for (record, number) in batch.records().zip(0..) {
-            let record = record.expect("this producer has made it");
-            parts[usize::from(number >= lower)].push(&record).expect("a part of a batch is no larger");
-        }
-        let (first, give_up_at, deadline) = (whole.first, whole.give_up_at, whole.attempts.deadline());
-        news.forget.extend(whole.attempts.ids());
-        self.bytes -= whole.bytes.len();
+    /// Cuts a batch where the fate of its numbers changes, so that each part has one of its own. No attempt of the whole
+    /// batch can be written any more. False if none of the bounds lies within it.
+    fn cut(&mut self, at: usize, bounds: &[Sequence], news: &mut News) -> bool {
+        let Some(parts) = self.window[at].cut(bounds, self.id, self.epoch) else { return false };
+        news.forget.extend(self.window[at].attempts.ids());
+        self.bytes -= self.window[at].bytes.len();
         self.window.remove(at);
-        for (part, (builder, first)) in parts.into_iter().zip([first, up_to]).enumerate() {
-            let count = builder.count() as u32;
-            let bytes = builder.seal(self.id, self.epoch, first);
-            self.bytes += bytes.len();
-            let attempts = Attempts::new(deadline);
-            let part_of = InFlight {
-                first,
-                count,
-                bytes,
-                done: false,
-                accepted: false,
-                verdict: None,
-                give_up_at,
-                attempts,
-            };
-            self.window.insert(at + part, part_of);
+        for (place, part) in (at..).zip(parts) {
+            self.bytes += part.bytes.len();
+            self.window.insert(place, part);
         }
         self.unsent = self.unsent.min(at);
+        true
     }
 
-    fn break_at(&mut self, at: usize) {
+    pub(super) fn break_at(&mut self, at: usize) {
         self.seal = None;
         let first = self.window[at].first;
         self.broken_at = Some(self.broken_at.map_or(first, |broken| broken.min(first)));
@@ -419,7 +362,7 @@ impl Producer {
         self.failed(at, Failure::Refused(refusal), news);
     }
 
-    fn failed(&mut self, at: usize, why: Failure, news: &mut News) {
+    pub(super) fn failed(&mut self, at: usize, why: Failure, news: &mut News) {
         let (producer, first, count) = (self.key, self.window[at].first, self.window[at].count);
         self.done(at, Event::Failed { producer, first, count, why }, news);
     }
@@ -483,107 +426,6 @@ impl Producer {
         batches.chain(seal).min().unwrap_or(Time::NEVER)
     }
 
-    /// Numbers are given up only by a producer that still has them to give.
-    fn may_give_up(&self) -> bool {
-        self.fenced.is_none() && self.broken_at.is_none()
-    }
-
-    /// The seal to send on this turn, if there is one to send, and its deadline.
-    pub(super) fn seal_to_send(&mut self, now: Time, turn: u64) -> Option<(Request, Time)> {
-        if self.seal.is_none() && self.may_give_up() {
-            self.seal = self.next_seal();
-        }
-        let seal = self.seal.as_ref().filter(|seal| seal.attempts.is_due(now, turn))?;
-        Some((seal.request(self.id, self.epoch), seal.attempts.deadline()))
-    }
-
-    /// The oldest batch that is to be given up. One that was refused waits for those before it: they may be written.
-    fn next_seal(&self) -> Option<Seal> {
-        let mut waiting = self.window.iter().filter(|batch| !batch.done);
-        let is_first =
-            |batch: &InFlight| self.window.iter().find(|b| !b.done).map(|b| b.first) == Some(batch.first);
-        let doomed = waiting.find(|batch| match &batch.verdict {
-            Some(Failure::DeadlinePassed { .. }) => true,
-            Some(_) => is_first(batch),
-            None => false,
-        })?;
-        Some(Seal::new(Sequence(doomed.end().0 - 1), doomed.attempts.deadline()))
-    }
-
-    /// What `seal_to_send` gave was sent.
-    pub(super) fn seal_sent(&mut self, id: RequestId, route: Route, give_up_at: Time) {
-        if let Some(seal) = &mut self.seal {
-            seal.attempts.sent(id, route, give_up_at);
-            self.wake = self.wake.min(give_up_at);
-        }
-    }
-
-    /// Takes the answer to the seal.
-    pub(super) fn seal_answered(
-        &mut self,
-        now: Time,
-        id: RequestId,
-        response: Response,
-        pause: impl FnOnce(u32) -> Duration,
-        news: &mut News,
-    ) {
-        let Some(seal) = self.seal.as_mut().filter(|seal| seal.attempts.ids().any(|known| known == id))
-        else {
-            return;
-        };
-        let through = seal.through;
-        match response {
-            Response::Resolved(resolved) => self.resolved(through, resolved, news),
-            Response::Refused(refusal @ Refusal::Fenced { .. }) => {
-                // What was given up is asked for once more: no attempt of it can be written from now on.
-                self.window.iter_mut().for_each(|batch| batch.verdict = None);
-                self.fence(refusal);
-            }
-            Response::Refused(refusal)
-                if refusal.class() == Class::Final && refusal != Refusal::DeadlinePassed =>
-            {
-                if let Some(at) = self.window.iter().position(|batch| batch.end().0 == through.0 + 1) {
-                    self.break_at(at);
-                }
-            }
-            Response::Refused(refusal) => {
-                let attempts = &mut seal.attempts;
-                match refusal.class() {
-                    Class::Unknown => attempts.lose(id),
-                    Class::Elsewhere | Class::Later | Class::Final => attempts.close(id),
-                }
-                if matches!(refusal.class(), Class::Later | Class::Final) {
-                    attempts.pause(now, pause(attempts.pauses()));
-                }
-                self.wake = self.wake.min(attempts.wake(now));
-            }
-            _ => seal.attempts.lose(id),
-        }
-        self.tidy(news);
-    }
-
-    /// The fate of the number up to which was sealed is known, and with it that of its batch.
-    fn resolved(&mut self, through: Sequence, resolved: Resolved, news: &mut News) {
-        if let Some(seal) = self.seal.take() {
-            news.forget.extend(seal.attempts.ids());
-        }
-        self.unsent = 0;
-        let Some(at) = self.window.iter().position(|batch| !batch.done && batch.end().0 == through.0 + 1)
-        else {
-            return;
-        };
-        match (resolved, self.window[at].verdict.take()) {
-            (Resolved::Sealed, Some(why)) => self.failed(at, why, news),
-            // Its numbers are written; whether by it or, if somebody else has the name by now, by another batch, only
-            // its digest tells: it is sent once more, to be recognised.
-            (Resolved::Committed { .. } | Resolved::Sealed | Resolved::Open, _) => {
-                self.window[at].give_up_at = Time::NEVER;
-                self.window[at].attempts.resume();
-            }
-        }
-        self.resume(0);
-    }
-
     fn expired(&mut self, at: usize, news: &mut News) {
         self.break_at(at);
         if self.window[at].attempts.is_open() {
@@ -595,7 +437,7 @@ impl Producer {
     }
 
     /// Gives an outcome to whatever can have only one from now on, and lets the window's front go.
-    fn tidy(&mut self, news: &mut News) {
+    pub(super) fn tidy(&mut self, news: &mut News) {
         if self.fenced.is_some() || self.broken_at.is_some() {
             for at in 0..self.window.len() {
                 self.conclude(at, news);
@@ -614,9 +456,13 @@ impl Producer {
         if batch.done {
             return;
         }
+        let repeats = batch.first < self.opened_next;
         let why = match (&batch.verdict, &self.fenced, self.broken_at) {
             (Some(verdict), ..) => verdict.clone(),
+            // What is written from before is asked for although nobody can write it any more.
+            (None, Some(_), _) if repeats => return,
             (None, Some(fenced), _) => Failure::Refused(fenced.clone()),
+            (None, None, Some(broken)) if broken < batch.first && repeats => return self.unknown(at, news),
             (None, None, Some(broken)) if broken < batch.first => Failure::Abandoned,
             (None, None, _) => return,
         };

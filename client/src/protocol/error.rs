@@ -1,6 +1,6 @@
 //! Why a request was refused: a closed list, the same on the wire, in the library and in the documents.
 //!
-//! A refusal speaks of **one attempt**. It says that this attempt wrote nothing and never will; it does not say
+//! A refusal speaks of **one attempt**. But for [`Refusal::OutcomeUnknown`] it says that this attempt wrote nothing and never will; it does not say
 //! that an earlier attempt of the same number wrote nothing. [`Refusal::class`] says what a client may do next.
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ pub enum Refusal {
         /// Who leads, if this broker knows.
         leader: Option<BrokerId>,
     },
-    /// The leader is not ready: it has just been elected, or is handing over.
+    /// The leader did not take it: it is handing over, or just lost its place.
     #[error("the leader is not ready yet")]
     Unavailable,
     /// A queue is full. Nothing was taken.
@@ -47,7 +47,7 @@ pub enum Refusal {
     #[error("the deadline passed before the request was taken")]
     DeadlinePassed,
     /// The producer was opened by somebody else since.
-    #[error("producer is fenced: epoch {by} replaced this one at sequence {next}")]
+    #[error("producer is fenced: epoch {by} replaced this one, and its next sequence is {next}")]
     Fenced {
         /// The epoch that holds the name now.
         by: Epoch,
@@ -56,18 +56,18 @@ pub enum Refusal {
         /// The sequence that comes next in the producer's stream.
         next: Sequence,
     },
-    /// Numbers before this batch are missing.
-    #[error("sequence gap: the producer's next sequence is {expected}, the batch begins at {found}")]
+    /// Numbers before this batch are missing; or a seal reaches further than a window can.
+    #[error("sequence gap: the producer's next sequence is {expected}, and {found} was asked for")]
     SequenceGap {
         /// The only sequence that can be written next.
         expected: Sequence,
-        /// Where the batch begins.
+        /// Where the batch begins, or the seal ends.
         found: Sequence,
     },
     /// These numbers are taken by other content.
     #[error("sequence {first} was written before with other content, at offset {offset}")]
     SequenceReused {
-        /// First number of the batch that was written.
+        /// First number that is taken: of the batch, or, if it was cut otherwise, of the first record that differs.
         first: Sequence,
         /// Where it lies.
         offset: Offset,
@@ -126,11 +126,11 @@ pub enum Refusal {
         end: Offset,
     },
     /// Something is larger than its limit.
-    #[error("{what} is {found} bytes, the limit is {limit}")]
+    #[error("{what} is {found}, the limit is {limit}")]
     TooLarge {
         /// What it is.
         what: Field,
-        /// Its size, in bytes (or its count, for records and tokens).
+        /// Its size in bytes; for records, headers and tokens their count, for a deadline milliseconds.
         found: u64,
         /// The limit in the same unit.
         limit: u64,

@@ -43,7 +43,7 @@ pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX + PAYLOAD_BYTES
 /// Offset and length in front of each batch of a delivery. Bytes.
 pub const PLACE_BYTES: usize = 12;
 
-/// What a frame is. An answer is its request with the highest bit set.
+/// What a frame is. Answers have the highest bit set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Kind {

@@ -43,11 +43,11 @@ pub const LIST_NAMES_BYTES_MAX: usize = 32 << 10;
 pub const TOKENS_MAX: usize = 64;
 /// Longest time a request may ask a broker to work on it. Milliseconds.
 pub const DEADLINE_MS_MAX: u32 = 600_000;
-/// Members that a hello or a status may list. Count.
+/// Members that a hello may list. Count.
 pub const MEMBERS_MAX: usize = 64;
 
 const _: () = assert!(BATCH_BYTES_MAX < ENTRY_BYTES_MAX);
-const _: () = assert!(BATCH_RECORDS_MAX * 2 < BATCH_BYTES_MAX, "the smallest record takes two bytes");
+const _: () = assert!(BATCH_RECORDS_MAX < BATCH_BYTES_MAX, "the smallest record takes a byte");
 const _: () = assert!(KEY_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(LIST_NAMES_BYTES_MAX + LIST_MAX * 48 < BODY_BYTES_MAX, "a page of a list fits a frame");
 const _: () =

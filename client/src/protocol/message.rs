@@ -8,9 +8,9 @@
 //!                          until one side ends it, all under the id of the Subscribe
 //! ```
 //!
-//! Each stream begins with one byte, its [`StreamKind`]. Every request carries a [`Context`]. Where a field has no
-//! meaning in this version yet, a broker refuses a request that uses it, by name ([`Refusal::Unsupported`]): it is
-//! never ignored.
+//! Each stream begins with one byte, its [`StreamKind`]. Every request carries a [`Context`]. A field that
+//! would change what is done, and has no meaning in this version yet, is never ignored: a broker refuses a request that
+//! uses it, by name ([`Refusal::Unsupported`]).
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,7 @@ pub struct ServerHello {
     pub broker: BrokerId,
     /// Its data directory's life.
     pub incarnation: Incarnation,
-    /// Feature level of the replicated state.
+    /// Feature level that the broker knows.
     pub level: u16,
     /// Bits of optional behaviour, all 0 so far.
     pub capabilities: u64,
