@@ -21,7 +21,7 @@ const AT_ONCE: u64 = 256;
 /// For the broker to have read its log again.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(600);
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let names: u64 = std::env::args().nth(1).unwrap_or_else(|| "10000".into()).parse()?;
     let cluster = Cluster::start(1).await?;
@@ -46,7 +46,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     });
     let end = end.await?;
-    println!("{:.1} s from the start of the broker to its first answer, with {} records", begun.elapsed().as_secs_f64(), end.end);
+    println!(
+        "{:.1} s from the start of the broker to its first answer, with {} records",
+        begun.elapsed().as_secs_f64(),
+        end.end
+    );
     cluster.stop().await?;
     Ok(())
 }
@@ -55,7 +59,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn open(client: &Client, numbers: std::ops::Range<u64>) -> Result<(), Box<dyn Error>> {
     let mut workers = JoinSet::new();
     for worker in 0..AT_ONCE {
-        let (client, mine) = (client.clone(), numbers.clone().skip(worker as usize).step_by(AT_ONCE as usize));
+        let (client, mine) =
+            (client.clone(), numbers.clone().skip(worker as usize).step_by(AT_ONCE as usize));
         workers.spawn(async move {
             for number in mine {
                 let producer = client.producer(format!("tenant-{number:08}/orders")).open().await?;
@@ -73,6 +78,9 @@ async fn open(client: &Client, numbers: std::ops::Range<u64>) -> Result<(), Box<
 /// Memory of this process that is not the page cache's.
 fn anonymous_bytes() -> Result<u64, Box<dyn Error>> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).ok_or("no RssAnon in /proc/self/status")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .ok_or("no RssAnon in /proc/self/status")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
