@@ -35,6 +35,7 @@ mod producer;
 pub mod producers;
 mod questions;
 mod recut;
+mod replies;
 pub mod sessions;
 mod storage;
 mod subscription;
@@ -58,7 +59,7 @@ use self::node::{Node, Rejected, Work};
 use self::positions::Positions;
 use self::storage::LogStorage;
 use self::time::{LogClock, Time};
-use self::waiting::{Answer, Waiting};
+use self::waiting::Waiting;
 
 pub use self::halt::Halt;
 pub use self::node::Timing;
@@ -468,68 +469,6 @@ impl Core {
                 "head and applied state differ"
             );
         }
-    }
-
-    /// Notices that leadership was won or lost.
-    fn notice_leadership(&mut self) {
-        let leads = self.node.leads().then(|| self.node.term());
-        if leads == self.led_term {
-            return;
-        }
-        if self.led_term.is_some() {
-            self.give_committed_answers();
-            self.head = None;
-            for (caller, response) in self.waiting.deposed(self.node.commit(), self.leader()) {
-                self.reply(caller, response);
-            }
-        }
-        if leads.is_some() {
-            self.counters.elections_won += 1;
-        }
-        self.led_term = leads;
-    }
-
-    /// Answers the requests whose entries are committed, though they may not be applied yet: raft hands an entry out
-    /// only once this broker's own disk has it, and a majority may be faster.
-    fn give_committed_answers(&mut self) {
-        let released = self.waiting.committed(self.node.commit(), |index| self.node.term_of(index));
-        for (caller, answer) in released.given {
-            self.give(caller, answer);
-        }
-        for (caller, response) in released.lost {
-            self.reply(caller, response);
-        }
-    }
-
-    /// Tells those who asked for it that this broker's own disk has what they wrote.
-    fn give_early_answers(&mut self) {
-        if self.node.leads() {
-            let durable = self.node.log().durable();
-            for (caller, response) in self.waiting.synced(durable, |index| self.node.term_of(index)) {
-                self.reply(caller, response);
-            }
-        }
-    }
-
-    fn give_ready_answers(&mut self) {
-        for (caller, answer) in self.waiting.ready(self.applied_index) {
-            self.give(caller, answer);
-        }
-    }
-
-    fn give(&mut self, caller: Caller, answer: Answer) {
-        let response = match answer {
-            Answer::Wrote(response) | Answer::Nothing(response) => response,
-            Answer::Question(question) => self.answer(question),
-        };
-        self.reply(caller, response);
-    }
-
-    fn reply(&mut self, caller: Caller, response: Response) {
-        if let Response::Appended(wire::Appended { duplicate: true, .. }) = response {
-            self.counters.duplicates += 1;
-        }
-        self.replies.push_back(Reply { caller, response });
     }
 
     fn send(&mut self, now: Time, messages: Vec<Message>) -> Result<(), Halt> {

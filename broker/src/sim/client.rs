@@ -13,19 +13,17 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sequor_client::core::{
     AppendRefused, Call, Config, Event as News, Failure, Numbers, OpenFailure, ProducerKey, Session, Style,
-    SubscriptionKey, Time as ClientTime, Transmit,
+    SubscriptionKey, Time as ClientTime,
 };
 use sequor_client::protocol::batch::BatchBuilder;
 use sequor_client::protocol::{
-    Acks, BrokerId, Codec, Epoch, Member, Offset, ProducerId, Refusal, RequestId, Response, Retire, Sequence,
-    ServerHello, Span,
+    Acks, BrokerId, Codec, Epoch, Member, Offset, ProducerId, Refusal, Retire, Sequence, Span,
 };
 
 use super::chance::{chance, within};
-use super::connection::{ToBroker, encode};
 use super::judge::{Judge, Violation, content, session_name};
 use super::machine::CLUSTER;
-use super::world::{BROKERS, Event, World};
+use super::world::BROKERS;
 use crate::core::time::Time;
 
 /// Names that clients write under at the beginning; each has one client.
@@ -49,10 +47,10 @@ const IN_FLIGHT_BATCHES: usize = 6;
 pub(super) struct Client {
     name: String,
     random: ChaCha8Rng,
-    session: Session,
+    pub(super) session: Session,
     /// Counts its incarnations. What was sent to an earlier one does not reach a later one.
-    generation: u64,
-    connections: BTreeMap<BrokerId, u64>,
+    pub(super) generation: u64,
+    pub(super) connections: BTreeMap<BrokerId, u64>,
     writer: Writer,
     /// What it knows to be written of its name ends here.
     certain: Sequence,
@@ -63,10 +61,10 @@ pub(super) struct Client {
     retiring: BTreeMap<Call, String>,
     subscription: SubscriptionKey,
     /// Unique in the world: the judge follows each subscription by itself.
-    reader: u64,
+    pub(super) reader: u64,
     names: BTreeMap<ProducerId, String>,
-    frozen_until: Time,
-    wake_at: Option<Time>,
+    pub(super) frozen_until: Time,
+    pub(super) wake_at: Option<Time>,
     /// Somebody else has taken over: once fenced, it stops.
     has_heir: bool,
     /// The faults are over: it finishes what it began, and writes one more batch.
@@ -137,7 +135,7 @@ impl Client {
     }
 
     /// It dies; its successor has the same name, knows nothing, and reads on from a record that it has seen before.
-    fn replace(&mut self, now: Time, judge: &mut Judge) {
+    pub(super) fn replace(&mut self, now: Time, judge: &mut Judge) {
         let position = self.session.position(self.subscription).unwrap_or_default();
         let from = Offset(within(&mut self.random, (0, position.0)));
         judge.began(self.reader + 1, from);
@@ -152,7 +150,7 @@ impl Client {
     }
 
     /// It stops for a while, as after SIGSTOP; false if it is stopped already or retired.
-    fn freeze(&mut self, now: Time, until: Time) -> bool {
+    pub(super) fn freeze(&mut self, now: Time, until: Time) -> bool {
         if self.is_frozen(now) || self.has_heir {
             return false;
         }
@@ -161,7 +159,7 @@ impl Client {
         true
     }
 
-    fn is_frozen(&self, now: Time) -> bool {
+    pub(super) fn is_frozen(&self, now: Time) -> bool {
         now < self.frozen_until
     }
 
@@ -188,7 +186,7 @@ impl Client {
     }
 
     /// Writes what is due, and says when the next thing is.
-    fn write(&mut self, now: Time) -> Time {
+    pub(super) fn write(&mut self, now: Time) -> Time {
         match self.writer {
             Writer::Closed { until } if until <= now => {
                 self.open(now);
@@ -278,7 +276,7 @@ impl Client {
     }
 
     /// Closes its name, if it has it open.
-    fn retire(&mut self, now: Time) {
+    pub(super) fn retire(&mut self, now: Time) {
         if let Writer::Open { id, epoch, .. } = self.writer {
             let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
             let call = self.session.retire(client_time(now), Retire { producer: id, epoch }, deadline);
@@ -287,7 +285,7 @@ impl Client {
     }
 
     /// Takes one piece of news of the library's.
-    fn take(&mut self, now: Time, news: News, judge: &mut Judge) -> Result<(), Violation> {
+    pub(super) fn take(&mut self, now: Time, news: News, judge: &mut Judge) -> Result<(), Violation> {
         match news {
             News::Opened { producer, state } => {
                 let (key, id, epoch) = (producer, state.id, state.epoch);
@@ -391,9 +389,9 @@ impl Client {
     }
 }
 
-const NEVER: Time = Time(u64::MAX);
+pub(super) const NEVER: Time = Time(u64::MAX);
 
-fn client_time(time: Time) -> ClientTime {
+pub(super) fn client_time(time: Time) -> ClientTime {
     ClientTime(time.0)
 }
 
@@ -413,140 +411,4 @@ fn begin(random: &mut ChaCha8Rng, now: Time, from: Offset) -> (Session, Subscrip
     let mut session = Session::new(config, random.next_u64(), client_time(now));
     let subscription = session.subscribe(client_time(now), from);
     (session, subscription)
-}
-
-impl World {
-    /// Lets a client work until it has nothing more to do for now.
-    pub(super) fn wake(&mut self, number: usize) -> Result<(), Violation> {
-        let now = self.now;
-        let client = &mut self.clients[number];
-        if client.is_frozen(now) {
-            let until = client.frozen_until;
-            self.at(until, Event::Wake { client: number });
-            return Ok(());
-        }
-        client.wake_at = client.wake_at.filter(|at| *at > now);
-        client.session.handle_timeout(client_time(now));
-        let mut next = client.write(now);
-        loop {
-            let client = &mut self.clients[number];
-            if let Some(news) = client.session.poll_event() {
-                client.take(now, news, &mut self.judge)?;
-                next = next.min(client.write(now));
-            } else if let Some(transmit) = client.session.poll_transmit() {
-                self.transmit(number, transmit);
-            } else {
-                break;
-            }
-        }
-        let client = &mut self.clients[number];
-        let next = next.min(Time(client.session.next_timeout().0)).max(now + 1);
-        if next != NEVER && client.wake_at.is_none_or(|at| next < at) {
-            client.wake_at = Some(next);
-            self.at(next, Event::Wake { client: number });
-        }
-        Ok(())
-    }
-
-    fn transmit(&mut self, number: usize, transmit: Transmit) {
-        let generation = self.clients[number].generation;
-        match transmit {
-            Transmit::Connect { broker, .. } => {
-                let connection = self.connect(number, generation, broker.0);
-                let before = self.clients[number].connections.insert(broker, connection);
-                before.into_iter().for_each(|before| self.forget_connection(before));
-            }
-            Transmit::Disconnect { broker } => {
-                let connection = self.clients[number].connections.remove(&broker);
-                connection.into_iter().for_each(|connection| self.forget_connection(connection));
-            }
-            Transmit::Request { broker, id, context, request } => {
-                if let Some(&connection) = self.clients[number].connections.get(&broker) {
-                    self.send_to_broker(connection, ToBroker::Frame(encode(id, &context, &request)));
-                }
-            }
-            Transmit::Subscribe { broker, id, context, subscribe } => {
-                if let Some(&connection) = self.clients[number].connections.get(&broker) {
-                    let request = sequor_client::protocol::Request::Subscribe(subscribe);
-                    self.send_to_broker(connection, ToBroker::Frame(encode(id, &context, &request)));
-                }
-            }
-            Transmit::Unsubscribe { broker, id } => {
-                if let Some(&connection) = self.clients[number].connections.get(&broker) {
-                    self.send_to_broker(connection, ToBroker::Unsubscribe(id));
-                }
-            }
-        }
-    }
-
-    /// Until when a client is frozen, if it is.
-    pub(super) fn frozen_until(&self, number: usize) -> Option<Time> {
-        Some(&self.clients[number])
-            .filter(|client| client.is_frozen(self.now))
-            .map(|client| client.frozen_until)
-    }
-
-    /// The client that a message is for, if it still is the one that it was sent to.
-    fn addressee(&mut self, number: usize, generation: u64) -> Option<&mut Client> {
-        Some(&mut self.clients[number]).filter(|client| client.generation == generation)
-    }
-
-    pub(super) fn client_connected(&mut self, number: usize, generation: u64, hello: &ServerHello) {
-        let now = client_time(self.now);
-        if let Some(client) = self.addressee(number, generation) {
-            client.session.handle_connected(now, hello.broker, hello);
-        }
-    }
-
-    pub(super) fn client_answered(
-        &mut self,
-        number: usize,
-        generation: u64,
-        broker: u64,
-        id: RequestId,
-        response: Response,
-    ) {
-        let now = client_time(self.now);
-        if let Some(client) = self.addressee(number, generation) {
-            client.session.handle_response(now, BrokerId(broker), id, response);
-        }
-    }
-
-    pub(super) fn client_lost(&mut self, number: usize, generation: u64, broker: u64) {
-        let now = client_time(self.now);
-        if let Some(client) = self.addressee(number, generation) {
-            client.connections.remove(&BrokerId(broker));
-            client.session.handle_disconnected(now, BrokerId(broker));
-        }
-    }
-
-    /// The client dies and somebody else takes its place.
-    pub(super) fn replace_client(&mut self, number: usize) {
-        self.forget_connections(number);
-        let now = self.now;
-        self.clients[number].replace(now, &mut self.judge);
-        self.at(now, Event::Wake { client: number });
-    }
-
-    /// The client closes its name.
-    pub(super) fn retire_producer(&mut self, number: usize) {
-        let now = self.now;
-        if !self.clients[number].is_frozen(now) {
-            self.clients[number].retire(now);
-            self.at(now, Event::Wake { client: number });
-        }
-    }
-
-    /// The client freezes, and an heir takes its name.
-    pub(super) fn make_zombie(&mut self, number: usize, for_us: u64) {
-        let now = self.now;
-        if self.clients[number].freeze(now, now + for_us) {
-            let reader = self.clients.len() as u64 + 1;
-            let heir = Client::heir_of(&self.clients[number], reader, self.random.next_u64());
-            self.judge.began(heir.reader, Offset(0));
-            self.clients.push(heir);
-            let heir = self.clients.len() - 1;
-            self.at(now, Event::Wake { client: heir });
-        }
-    }
 }

@@ -5,6 +5,7 @@
 //! | `world.rs` | the queue of events, and what each of them does |
 //! | `machine.rs` | a disk and the broker on it |
 //! | `client.rs` | somebody who writes and reads, with the library's own decisions |
+//! | `crowd.rs` | the clients in their world: when each works, and what reaches it |
 //! | `connection.rs` | between the two: frames in order, until it breaks |
 //! | `network.rs` | between brokers: delay, loss, doubling, reordering, cuts |
 //! | `faults.rs` | what goes wrong, and when |
@@ -20,6 +21,7 @@
 mod chance;
 mod client;
 mod connection;
+mod crowd;
 mod faults;
 mod judge;
 mod machine;

@@ -1,0 +1,147 @@
+//! The clients in their world: when each of them works, and what reaches it.
+
+use rand_chacha::rand_core::Rng;
+use sequor_client::core::Transmit;
+use sequor_client::protocol::{BrokerId, Offset, RequestId, Response, ServerHello};
+
+use super::client::{Client, NEVER, client_time};
+use super::connection::{ToBroker, encode};
+use super::judge::Violation;
+use super::world::{Event, World};
+use crate::core::time::Time;
+
+impl World {
+    /// Lets a client work until it has nothing more to do for now.
+    pub(super) fn wake(&mut self, number: usize) -> Result<(), Violation> {
+        let now = self.now;
+        let client = &mut self.clients[number];
+        if client.is_frozen(now) {
+            let until = client.frozen_until;
+            self.at(until, Event::Wake { client: number });
+            return Ok(());
+        }
+        client.wake_at = client.wake_at.filter(|at| *at > now);
+        client.session.handle_timeout(client_time(now));
+        let mut next = client.write(now);
+        loop {
+            let client = &mut self.clients[number];
+            if let Some(news) = client.session.poll_event() {
+                client.take(now, news, &mut self.judge)?;
+                next = next.min(client.write(now));
+            } else if let Some(transmit) = client.session.poll_transmit() {
+                self.transmit(number, transmit);
+            } else {
+                break;
+            }
+        }
+        let client = &mut self.clients[number];
+        let next = next.min(Time(client.session.next_timeout().0)).max(now + 1);
+        if next != NEVER && client.wake_at.is_none_or(|at| next < at) {
+            client.wake_at = Some(next);
+            self.at(next, Event::Wake { client: number });
+        }
+        Ok(())
+    }
+
+    fn transmit(&mut self, number: usize, transmit: Transmit) {
+        let generation = self.clients[number].generation;
+        match transmit {
+            Transmit::Connect { broker, .. } => {
+                let connection = self.connect(number, generation, broker.0);
+                let before = self.clients[number].connections.insert(broker, connection);
+                before.into_iter().for_each(|before| self.forget_connection(before));
+            }
+            Transmit::Disconnect { broker } => {
+                let connection = self.clients[number].connections.remove(&broker);
+                connection.into_iter().for_each(|connection| self.forget_connection(connection));
+            }
+            Transmit::Request { broker, id, context, request } => {
+                if let Some(&connection) = self.clients[number].connections.get(&broker) {
+                    self.send_to_broker(connection, ToBroker::Frame(encode(id, &context, &request)));
+                }
+            }
+            Transmit::Subscribe { broker, id, context, subscribe } => {
+                if let Some(&connection) = self.clients[number].connections.get(&broker) {
+                    let request = sequor_client::protocol::Request::Subscribe(subscribe);
+                    self.send_to_broker(connection, ToBroker::Frame(encode(id, &context, &request)));
+                }
+            }
+            Transmit::Unsubscribe { broker, id } => {
+                if let Some(&connection) = self.clients[number].connections.get(&broker) {
+                    self.send_to_broker(connection, ToBroker::Unsubscribe(id));
+                }
+            }
+        }
+    }
+
+    /// Until when a client is frozen, if it is.
+    pub(super) fn frozen_until(&self, number: usize) -> Option<Time> {
+        Some(&self.clients[number])
+            .filter(|client| client.is_frozen(self.now))
+            .map(|client| client.frozen_until)
+    }
+
+    /// The client that a message is for, if it still is the one that it was sent to.
+    fn addressee(&mut self, number: usize, generation: u64) -> Option<&mut Client> {
+        Some(&mut self.clients[number]).filter(|client| client.generation == generation)
+    }
+
+    pub(super) fn client_connected(&mut self, number: usize, generation: u64, hello: &ServerHello) {
+        let now = client_time(self.now);
+        if let Some(client) = self.addressee(number, generation) {
+            client.session.handle_connected(now, hello.broker, hello);
+        }
+    }
+
+    pub(super) fn client_answered(
+        &mut self,
+        number: usize,
+        generation: u64,
+        broker: u64,
+        id: RequestId,
+        response: Response,
+    ) {
+        let now = client_time(self.now);
+        if let Some(client) = self.addressee(number, generation) {
+            client.session.handle_response(now, BrokerId(broker), id, response);
+        }
+    }
+
+    pub(super) fn client_lost(&mut self, number: usize, generation: u64, broker: u64) {
+        let now = client_time(self.now);
+        if let Some(client) = self.addressee(number, generation) {
+            client.connections.remove(&BrokerId(broker));
+            client.session.handle_disconnected(now, BrokerId(broker));
+        }
+    }
+
+    /// The client dies and somebody else takes its place.
+    pub(super) fn replace_client(&mut self, number: usize) {
+        self.forget_connections(number);
+        let now = self.now;
+        self.clients[number].replace(now, &mut self.judge);
+        self.at(now, Event::Wake { client: number });
+    }
+
+    /// The client closes its name.
+    pub(super) fn retire_producer(&mut self, number: usize) {
+        let now = self.now;
+        if !self.clients[number].is_frozen(now) {
+            self.clients[number].retire(now);
+            self.at(now, Event::Wake { client: number });
+        }
+    }
+
+    /// The client freezes, and an heir takes its name.
+    pub(super) fn make_zombie(&mut self, number: usize, for_us: u64) {
+        let now = self.now;
+        if self.clients[number].freeze(now, now + for_us) {
+            let reader = self.clients.len() as u64 + 1;
+            let heir = Client::heir_of(&self.clients[number], reader, self.random.next_u64());
+            self.judge.began(heir.reader, Offset(0));
+            self.clients.push(heir);
+            let heir = self.clients.len() - 1;
+            self.at(now, Event::Wake { client: heir });
+        }
+    }
+}
