@@ -111,7 +111,7 @@ fn refused_requests(id: ProducerId) -> Vec<(&'static str, Vec<u8>, Refusal)> {
         (
             "an unknown flag of a batch",
             append(changed(sound(), |b| b[1] |= 0x80)),
-            unsupported(Feature::Flags(0x81)),
+            unsupported(Feature::Flags(0x80)),
         ),
         ("an unknown codec", append(changed(sound(), |b| b[2] = 77)), unsupported(Feature::Codec(77))),
         ("an unknown digest", append(changed(sound(), |b| b[3] = 5)), unsupported(Feature::DigestHash(5))),
