@@ -25,7 +25,7 @@ fn garbage(n: u32) -> Vec<u8> {
         state ^= state << 17;
         state as u8
     };
-    let length = if n % 4 == 0 { 1 + n as usize % 1400 } else { FIRST_PACKET_BYTES };
+    let length = if n.is_multiple_of(4) { 1 + n as usize % 1400 } else { FIRST_PACKET_BYTES };
     let mut bytes: Vec<u8> = (0..length).map(|_| byte()).collect();
     match n % 4 {
         // As it is.

@@ -123,7 +123,7 @@ fn refused_requests(id: ProducerId) -> Vec<(&'static str, Vec<u8>, Refusal)> {
         (
             "an answer instead of a request",
             with_header(request(7, &Request::End), |header| {
-                header[4..6].copy_from_slice(&0x8014_u16.to_le_bytes())
+                header[4..6].copy_from_slice(&0x8014_u16.to_le_bytes());
             }),
             unsupported(Feature::Kind(0x8014)),
         ),

@@ -137,7 +137,7 @@ fn hellos_of_a_client() {
                 let answer = control.next().await;
                 match refusal {
                     Some(refusal) => {
-                        assert_eq!(answer.unwrap().server_hello().unwrap_err(), refusal, "{case}")
+                        assert_eq!(answer.unwrap().server_hello().unwrap_err(), refusal, "{case}");
                     }
                     None => assert_eq!(answer.unwrap_err(), ending, "{case}"),
                 }
