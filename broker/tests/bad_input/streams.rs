@@ -128,6 +128,7 @@ fn hellos_of_a_client() {
         let cluster = start(1).await;
         let leader = cluster.leader().await.unwrap();
         let mut good = Good::new(&cluster).await;
+        let before = reserved_ever();
         // More rounds than there are places: none is kept by who was refused.
         for _ in 0..2 {
             for (case, bytes, refusal, ending) in refused_hellos(&cluster) {
@@ -145,6 +146,7 @@ fn hellos_of_a_client() {
                 good.is_served_after(case).await;
             }
         }
+        assert!(reserved_ever() - before < RESERVED_BYTES_MAX, "nothing is reserved for a claim");
         let lineage = Lineage([3; 16]);
         let connection = client(&cluster, leader).await;
         let mut control = Stream::open(&connection, StreamKind::Control as u8).await;
