@@ -182,7 +182,7 @@ pub enum ConfigError {
         source: Box<toml::de::Error>,
     },
     /// A variable of the environment has a value that its key cannot take.
-    #[error("{variable}={value} in the environment: {reason}")]
+    #[error("{variable}={value} in the environment: the value {reason}")]
     Environment {
         /// Its name.
         variable: String,

@@ -35,6 +35,17 @@ pub(super) enum StreamError {
     IdInUse(RequestId),
 }
 
+impl StreamError {
+    /// What the client is told.
+    pub(super) fn close(&self) -> Close {
+        match self {
+            Self::Read(_) => Close::Done,
+            Self::Silent(_) => Close::TooSlow,
+            Self::Frame(_) | Self::Truncated | Self::IdInUse(_) => Close::Protocol,
+        }
+    }
+}
+
 /// The frames of one stream.
 #[derive(Debug)]
 pub(super) struct Frames {

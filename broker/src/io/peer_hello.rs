@@ -27,7 +27,7 @@ pub(super) enum GreetingError {
     #[error("the connection broke during the hello")]
     Connection(#[from] ConnectionError),
     /// The hello could not be read.
-    #[error("the peer's hello broke off")]
+    #[error("the peer's hello cannot be followed")]
     Stream(#[from] PeerStreamError),
     /// The hello could not be written.
     #[error("the peer did not take our hello")]
@@ -74,9 +74,12 @@ impl GreetingError {
     /// What the other end is told.
     pub(super) fn close(&self) -> Close {
         match self {
-            Self::Connection(_) | Self::Stream(_) | Self::Write(_) | Self::Nothing => Close::Done,
+            Self::Connection(_) | Self::Stream(PeerStreamError::Read(_)) | Self::Write(_) | Self::Nothing => {
+                Close::Done
+            }
             Self::TooSlow => Close::TooSlow,
-            Self::Unreadable(_) => Close::Protocol,
+            Self::Stream(PeerStreamError::Truncated | PeerStreamError::Length { .. })
+            | Self::Unreadable(_) => Close::Protocol,
             Self::Version { .. } | Self::Foreign { .. } | Self::OtherBroker { .. } => Close::Hello,
             Self::Pin(_) => Close::OtherIncarnation,
         }

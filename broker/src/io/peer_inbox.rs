@@ -36,7 +36,7 @@ pub(super) async fn serve(broker: &Rc<Broker>, peer: BrokerId, connection: Conne
     connection.set_max_concurrent_uni_streams(PEER_STREAMS_MAX.into());
     if let Err(error) = peer_hello::as_callee(broker, peer, &connection).await {
         tracing::warn!(%peer, error = with_causes(&error), "a peer was turned away");
-        return error.close().close(&connection, &error.to_string());
+        return error.close().close(&connection, &with_causes(&error));
     }
     if let Some(older) = broker.replace_inbound(peer, connection.clone()) {
         Close::Replaced.close(&older, "a newer connection took its place");
@@ -49,7 +49,7 @@ pub(super) async fn serve(broker: &Rc<Broker>, peer: BrokerId, connection: Conne
                 && !matches!(error, LaneError::Stream(PeerStreamError::Read(_)))
             {
                 tracing::warn!(%peer, error = with_causes(&error), "a peer's lane cannot be followed");
-                Close::Protocol.close(&connection, &error.to_string());
+                Close::Protocol.close(&connection, &with_causes(&error));
             }
         });
     }

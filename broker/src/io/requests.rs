@@ -136,12 +136,8 @@ impl Reader<'_> {
 
 fn fault(error: &RequestsError) -> Close {
     match error {
-        RequestsError::Stream(StreamError::Read(_)) | RequestsError::Answer(AnswerError::Write(_)) => {
-            Close::Done
-        }
-        RequestsError::Stream(StreamError::Silent(_)) | RequestsError::Answer(AnswerError::TooSlow) => {
-            Close::TooSlow
-        }
-        RequestsError::Stream(_) => Close::Protocol,
+        RequestsError::Stream(error) => error.close(),
+        RequestsError::Answer(AnswerError::Write(_)) => Close::Done,
+        RequestsError::Answer(AnswerError::TooSlow) => Close::TooSlow,
     }
 }

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use sequor_client::protocol::{
-    ClientHello, Feature, Refusal, RequestId, StreamKind, VERSION, frame::encode_server_hello,
+    ClientHello, ClusterId, Feature, Refusal, RequestId, StreamKind, VERSION, frame::encode_server_hello,
 };
 use thiserror::Error;
 use tokio::time::timeout;
@@ -43,8 +43,25 @@ enum GreetingError {
     #[error("the client began with a stream of kind {0} instead of the control stream")]
     NotControl(u8),
     /// It means another cluster.
-    #[error("the client means another cluster")]
-    OtherCluster,
+    #[error(
+        "the client means cluster {meant}, this broker belongs to {own}: use the context file of this cluster"
+    )]
+    OtherCluster {
+        /// Which it means.
+        meant: ClusterId,
+        /// Which this is.
+        own: ClusterId,
+    },
+    /// It speaks no version that this broker speaks, and was told so.
+    #[error(
+        "the client speaks versions {least} to {most} of the protocol, this broker {VERSION}: update whichever is older"
+    )]
+    Version {
+        /// The oldest that it speaks.
+        least: u16,
+        /// The newest.
+        most: u16,
+    },
     /// Its hello was refused, and it was told so.
     #[error("the client's hello was refused: {0}")]
     Refused(Refusal),
@@ -101,8 +118,15 @@ async fn greet(broker: &Rc<Broker>, connection: &Connection) -> Result<(Frames, 
     let frame = frames.next_within(HANDSHAKE_TIMEOUT).await?;
     let ours = broker.hello();
     let hello = match frame.client_hello() {
-        Ok(hello) if hello.cluster != ours.cluster => return Err(GreetingError::OtherCluster),
-        Ok(hello) => check(&hello, broker).map(|()| hello),
+        Ok(hello) if hello.cluster != ours.cluster => {
+            return Err(GreetingError::OtherCluster { meant: hello.cluster, own: ours.cluster });
+        }
+        Ok(hello) if !speaks(&hello, VERSION) => {
+            let refusal = Refusal::Unsupported { what: Feature::Version(hello.version_max) };
+            refuse(&mut send, RequestId(0), refusal).await;
+            return Err(GreetingError::Version { least: hello.version_min, most: hello.version_max });
+        }
+        Ok(hello) => check_lineage(&hello, broker).map(|()| hello),
         Err(refusal) => Err(refusal),
     };
     let refused = match hello {
@@ -120,10 +144,11 @@ async fn greet(broker: &Rc<Broker>, connection: &Connection) -> Result<(Frames, 
     Err(GreetingError::Refused(refused))
 }
 
-fn check(hello: &ClientHello, broker: &Broker) -> Result<(), Refusal> {
-    if !(hello.version_min..=hello.version_max).contains(&VERSION) {
-        return Err(Refusal::Unsupported { what: Feature::Version(hello.version_max) });
-    }
+fn speaks(hello: &ClientHello, version: u16) -> bool {
+    (hello.version_min..=hello.version_max).contains(&version)
+}
+
+fn check_lineage(hello: &ClientHello, broker: &Broker) -> Result<(), Refusal> {
     let found = broker.hello().lineage;
     match hello.lineage {
         Some(expected) if expected != found => Err(Refusal::OtherLineage { expected, found }),
@@ -136,12 +161,14 @@ fn part(connection: &Connection, error: &GreetingError) {
     let close = match error {
         GreetingError::Connection(_) | GreetingError::Write(_) => Close::Done,
         GreetingError::Stream(_) | GreetingError::NotControl(_) => Close::Protocol,
-        GreetingError::OtherCluster | GreetingError::Refused(_) => Close::Hello,
+        GreetingError::OtherCluster { .. } | GreetingError::Version { .. } | GreetingError::Refused(_) => {
+            Close::Hello
+        }
         GreetingError::TooSlow => Close::TooSlow,
     };
     tracing::info!(client = %connection.remote_address(), error = with_causes(error),
         "a client was turned away");
-    close.close(connection, &error.to_string());
+    close.close(connection, &with_causes(error));
 }
 
 async fn serve_stream(

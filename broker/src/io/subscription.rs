@@ -39,7 +39,14 @@ pub(super) async fn serve(
     mut frames: Frames,
     mut send: SendStream,
 ) -> Result<(), SubscriptionError> {
-    let frame = frames.next_within(HANDSHAKE_TIMEOUT).await?;
+    let frame = match frames.next_within(HANDSHAKE_TIMEOUT).await {
+        Ok(frame) => frame,
+        Err(error) => {
+            // A stream that only ended would look like a subscription that was served to its end.
+            let _over = send.reset(error.close().code());
+            return Err(error.into());
+        }
+    };
     let id = frame.id;
     let refusal = match begin(broker, frame).await {
         Ok((subscribe, agreed)) => match write(&mut send, id, &agreed).await? {

@@ -113,7 +113,8 @@ pub enum TlsError {
     },
     /// The certificate belongs to another broker, or to nobody.
     #[error(
-        "`tls.cert` is not the certificate of broker {broker}: the cluster knows {expected}, the file holds {found}"
+        "`data` and `tls.cert` do not belong together: the data directory is that of broker {broker}, whose certificate is \
+         {expected}, and the file holds {found}. One of the two is another broker's or another cluster's"
     )]
     NotOurs {
         /// This broker.
@@ -141,7 +142,7 @@ pub enum WrongRole {
     #[error("no certificate was shown")]
     NoCertificate,
     /// It asks to be a client, with a certificate that the clients' authority did not sign.
-    #[error("not a client's certificate: {fingerprint}")]
+    #[error("not a client's certificate, signed by the authority in `tls.ca_clients`: {fingerprint}")]
     NotAClient {
         /// The certificate.
         fingerprint: Fingerprint,
@@ -149,7 +150,7 @@ pub enum WrongRole {
         source: rustls::Error,
     },
     /// It asks to be a peer, with a certificate that the peers' authority did not sign.
-    #[error("not a broker's certificate: {fingerprint}")]
+    #[error("not a broker's certificate, signed by the authority in `tls.ca_peers`: {fingerprint}")]
     NotAPeer {
         /// The certificate.
         fingerprint: Fingerprint,
