@@ -213,7 +213,7 @@ fn records_that_the_library_refuses_and_clocks_that_go_back() {
         let mut good = Good::new(&cluster).await;
         let long = vec![0; KEY_BYTES_MAX + 1];
         let limits = [
-            (Record::new("x").with_key(long.clone()), "record key is 65537 bytes, the limit is 65536"),
+            (Record::new("x").with_key(long.clone()), "record key is 65537, the limit is 65536"),
             (Record::new(vec![0; BATCH_BYTES_MAX]), "batch is "),
         ];
         for (record, said) in limits {
