@@ -348,6 +348,10 @@ impl Job<'_> {
         pieces: &mut Pieces<R>,
         known: &Producer,
     ) -> Result<(), Failure> {
+        // Whoever opens it is told so.
+        if known.retired {
+            return Ok(());
+        }
         if let Some((first, end)) = known.sealed.first() {
             let (word, producer) = (pieces.word(), self.producer.to_owned());
             return Err(AppendError::Sealed { word, producer, first: first.0 + 1, last: end.0 }.into());

@@ -4,27 +4,15 @@
 
 mod cluster;
 
-use std::{
-    io::Write as _,
-    process::{Output, Stdio},
-};
+use std::process::Output;
 
-use cluster::Cluster;
+use cluster::{Cluster, appending};
 use serde_json::{Value, json};
 
-fn append(cluster: &Cluster, producer: &str, input: &str) -> Output {
-    let mut child = cluster
-        .command(&["append", "--producer", producer])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // A command that refuses its input does not read all of it.
-    let _ = stdin.write_all(input.as_bytes());
-    drop(stdin);
-    child.wait_with_output().unwrap()
+/// Appends under a name; exit code, and what was said.
+fn append(cluster: &Cluster, producer: &str, input: &str) -> (Option<i32>, String) {
+    let (code, _, said) = appending::append(cluster, &["--producer", producer], input.as_bytes());
+    (Some(code), said)
 }
 
 fn value(cluster: &Cluster, args: &[&str]) -> Value {
@@ -45,7 +33,7 @@ fn producers_are_listed_and_shown() {
     let cluster = Cluster::start();
     assert_eq!(text(&cluster, &["producer", "list", "-o", "json"]), "", "no producer, no line");
     for (name, input) in [("b", "1\n2\n"), ("a", "1\n"), ("c\u{1b}[31m", "1\n")] {
-        assert_eq!(append(&cluster, name, input).status.code(), Some(0));
+        assert_eq!(append(&cluster, name, input).0, Some(0));
     }
     let listed = text(&cluster, &["producer", "list", "-o", "json"]);
     let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -68,7 +56,7 @@ fn producers_are_listed_and_shown() {
 #[test]
 fn a_number_that_was_given_up_is_never_written() {
     let cluster = Cluster::start();
-    assert_eq!(append(&cluster, "p", "1\n2\n").status.code(), Some(0));
+    assert_eq!(append(&cluster, "p", "1\n2\n").0, Some(0));
     let resolve = |number: &str, seal: &[&str]| {
         value(&cluster, &[&["producer", "resolve", "p", number, "-o", "json"], seal].concat())
     };
@@ -77,7 +65,7 @@ fn a_number_that_was_given_up_is_never_written() {
     assert_eq!(resolve("3", &["--seal"]), json!({"sequence": 3, "outcome": "sealed", "offset": null}));
     assert_eq!(resolve("2", &["--seal"]), json!({"sequence": 2, "outcome": "sealed", "offset": null}));
     assert_eq!(text(&cluster, &["producer", "resolve", "p", "1"]), "committed at offset 1\n");
-    let (code, said) = refused(&append(&cluster, "p", "1\n2\n3\n4\n5\n"));
+    let (code, said) = append(&cluster, "p", "1\n2\n3\n4\n5\n");
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("lines 3 to 4 can never be written"), "{said}");
     assert_eq!(value(&cluster, &["producer", "show", "p", "-o", "json"])["sealed"], json!([[2, 4]]));
@@ -86,15 +74,18 @@ fn a_number_that_was_given_up_is_never_written() {
 #[test]
 fn a_retired_name_is_closed_for_ever() {
     let cluster = Cluster::start();
-    assert_eq!(append(&cluster, "p", "1\n2\n").status.code(), Some(0));
+    assert_eq!(append(&cluster, "p", "1\n2\n").0, Some(0));
     let (code, said) = refused(&cluster.run(&["producer", "retire", "p"]));
     assert_eq!(code, Some(2), "not without --yes: {said}");
     let told = text(&cluster, &["producer", "retire", "p", "--yes"]);
     assert_eq!(told, "p is retired: 2 numbers used, and none will follow\n");
     assert_eq!(text(&cluster, &["producer", "retire", "p", "--yes"]), told, "once more is harmless");
-    let (code, said) = refused(&append(&cluster, "p", "1\n2\n3\n"));
+    let (code, said) = append(&cluster, "p", "1\n2\n3\n");
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("retired"), "{said}");
+    let (code, said) = append(&cluster, "p", "");
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("retired"), "that is told before that the input is another one: {said}");
     assert_eq!(cluster.ok(&["tail", "--until-end", "-o", "raw"]), b"1\n2\n", "its records stay");
     assert_eq!(value(&cluster, &["producer", "show", "p", "-o", "json"])["retired"], json!(true));
 }

@@ -259,8 +259,8 @@ impl Batch {
         Err(Refusal::Malformed { what: Field::Digest })
     }
 
-    /// The same batch under another epoch: what a producer sends again after it was opened again. Everything that
-    /// identifies the content stays: producer, sequences, digest.
+    /// The same batch under another epoch: what a client may send that keeps its batches and opens the name again.
+    /// Everything that identifies the content stays: producer, sequences, digest.
     #[must_use]
     pub fn restamp(self, epoch: Epoch) -> Self {
         let mut bytes = self.bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
