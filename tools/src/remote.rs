@@ -128,6 +128,7 @@ fn refused(refusal: &Refusal) -> Exit {
         Refusal::NotLeader { .. }
         | Refusal::Unavailable
         | Refusal::Busy { .. }
+        | Refusal::Full { .. }
         | Refusal::OutcomeUnknown
         | Refusal::DeadlinePassed
         | Refusal::Behind => Exit::Unreachable,

@@ -79,6 +79,8 @@ pub(crate) struct Row {
     pub(crate) commit: Option<u64>,
     pub(crate) applied: Option<u64>,
     pub(crate) end_offset: Option<u64>,
+    /// Its disk has no room: as leader it takes no writes.
+    pub(crate) is_full: Option<bool>,
     pub(crate) reachable: bool,
     /// What it did since it started: syncs, blocks, batches and the like.
     pub(crate) counters: Option<Counters>,
@@ -103,6 +105,7 @@ impl Row {
             commit: status.map(|status| status.commit),
             applied: status.map(|status| status.applied),
             end_offset: status.map(|status| status.end.0),
+            is_full: status.map(|status| status.is_full),
             reachable: status.is_some(),
             counters: status.map(|status| status.counters),
         }
@@ -177,6 +180,7 @@ fn render(rows: &[Row]) -> String {
         "commit",
         "applied",
         "end offset",
+        "disk",
     ]);
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     for row in rows {
@@ -190,6 +194,7 @@ fn render(rows: &[Row]) -> String {
             number(row.commit),
             number(row.applied),
             number(row.end_offset),
+            row.is_full.map_or("-", |is_full| if is_full { "full" } else { "ok" }).to_owned(),
         ]);
     }
     for column in table.column_iter_mut().skip(3) {
@@ -227,6 +232,7 @@ mod tests {
             commit: 11,
             applied: 10,
             end: Offset(9),
+            is_full: false,
             counters: Counters::default(),
         };
         Row::new(&broker(id), Some(&status))
@@ -255,13 +261,14 @@ mod tests {
             .unwrap();
         let expected = serde_json::json!({ "brokers": [
             { "id": 1, "address": "127.0.0.1:7401", "role": "leader", "term": 2, "leader": 1, "last_index": 12,
-              "commit": 11, "applied": 10, "end_offset": 9, "reachable": true,
+              "commit": 11, "applied": 10, "end_offset": 9, "is_full": false, "reachable": true,
               "counters": {
                   "log_syncs": 0, "vote_syncs": 0, "blocks": 0, "block_bytes": 0, "proposals": 0, "batches": 0,
                   "records": 0, "duplicates": 0, "elections_won": 0,
               } },
             { "id": 2, "address": "127.0.0.1:7402", "role": null, "term": null, "leader": null, "last_index": null,
-              "commit": null, "applied": null, "end_offset": null, "reachable": false, "counters": null },
+              "commit": null, "applied": null, "end_offset": null, "is_full": null, "reachable": false,
+              "counters": null },
         ]});
         assert_eq!(json, expected);
     }

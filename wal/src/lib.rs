@@ -71,7 +71,7 @@ pub use log::{Counters, Log, ReadError};
 pub use recovery::{OpenError, Opened, open};
 pub use sections::Section;
 pub use settings::Settings;
-pub use ticket::{Done, Spare, SpareOrder, SyncError, Ticket};
+pub use ticket::{Done, Prepared, Spare, SpareOrder, SyncError, Ticket};
 pub use vote::{Vote, VoteState};
 pub use walk::{Item, Walk, WalkedBlock, WalkedEntry, WalkedFault};
 

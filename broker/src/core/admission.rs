@@ -237,6 +237,9 @@ impl Core {
         if is_lasting(operation, &verdict) && self.applied.decide(operation) == verdict {
             return self.reply_nothing(caller, verdict);
         }
+        if let Some(refusal) = self.lacks_room(operation, &verdict) {
+            return self.reply(caller, Response::Refused(refusal));
+        }
         match verdict {
             Verdict::Write(effect) => {
                 let response = draft.machine.absorb(&effect);

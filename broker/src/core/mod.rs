@@ -36,6 +36,7 @@ pub mod producers;
 mod questions;
 mod recut;
 mod replies;
+mod room;
 pub mod sessions;
 mod storage;
 mod subscription;
@@ -49,7 +50,7 @@ use sequor_client::protocol::{
     self as wire, BrokerId, ClusterId, Context, Counters, Incarnation, Lineage, Member, Offset, Request,
     Response, ServerHello, Status,
 };
-use sequor_wal::{Done, Index, Log, ReadError, Spare, SpareOrder, Ticket};
+use sequor_wal::{Done, Index, Log, ReadError, Ticket};
 
 use self::admission::{Head, Queue};
 use self::effect::{Effects, LEVEL};
@@ -125,6 +126,8 @@ pub struct Core {
     clock: LogClock,
     next_tick: Time,
     last_block: Option<Time>,
+    /// No segment is made ready before.
+    next_spare: Time,
     applied: Machine,
     applied_index: Index,
     head: Option<Head>,
@@ -150,6 +153,7 @@ impl Core {
             clock: LogClock::new(0, now),
             next_tick: now + settings.tick_us,
             last_block: None,
+            next_spare: now,
             applied: Machine::new(&settings.genesis),
             applied_index: 0,
             head: None,
@@ -225,11 +229,6 @@ impl Core {
         self.last_block = Some(now);
     }
 
-    /// Takes a segment that was made ready.
-    pub fn handle_spare(&mut self, spare: Spare) {
-        self.node.log_mut().handle_spare(spare);
-    }
-
     /// Gives up leadership to the follower that is furthest, if this broker leads.
     pub fn hand_over(&mut self) {
         self.node.hand_over();
@@ -274,11 +273,6 @@ impl Core {
     /// The next write and sync to run, if none is out.
     pub fn poll_ticket(&mut self) -> Option<Ticket> {
         if self.halt.is_some() { None } else { self.node.log_mut().poll_ticket() }
-    }
-
-    /// The next segment to make ready.
-    pub fn poll_spare(&mut self) -> Option<SpareOrder> {
-        if self.halt.is_some() { None } else { self.node.log_mut().poll_spare() }
     }
 
     /// Why this core stopped, if it did. The driver must stop the broker.
@@ -336,6 +330,7 @@ impl Core {
             commit: self.node.commit(),
             applied: self.applied_index,
             end: self.end(),
+            is_full: self.is_full(),
             counters: Counters {
                 log_syncs: log.log_syncs,
                 vote_syncs: log.vote_syncs,

@@ -36,6 +36,10 @@ pub(super) enum Fault {
     Zombie { client: usize, for_us: u64 },
     /// A client closes its name for ever, and goes on under another one.
     Retire { client: usize },
+    /// A broker's disk has no room for another segment.
+    Fill { broker: u64 },
+    /// Every disk has room again.
+    Free,
 }
 
 /// Which kinds of faults a run may have.
@@ -66,6 +70,7 @@ pub(super) fn schedule(
         if quiet {
             schedule.push((now, Fault::Heal));
             schedule.push((now, Fault::Change(Weather::CALM)));
+            schedule.push((now, Fault::Free));
         } else if let Some(kind) = (!kinds.is_empty()).then(|| *pick(random, &kinds)) {
             schedule.push((now, draw(random, kind, brokers, clients)));
         }
@@ -74,7 +79,7 @@ pub(super) fn schedule(
     schedule
 }
 
-const KINDS: usize = 11;
+const KINDS: usize = 12;
 
 fn enabled_kinds(random: &mut ChaCha8Rng) -> Vec<usize> {
     (0..KINDS).filter(|_| chance(random, 500)).collect()
@@ -99,6 +104,7 @@ fn draw(random: &mut ChaCha8Rng, kind: usize, brokers: u64, clients: usize) -> F
         7 => Fault::Reset { client },
         8 => Fault::Replace { client },
         9 => Fault::Zombie { client, for_us: down_us * 2 },
-        _ => Fault::Retire { client },
+        10 => Fault::Retire { client },
+        _ => Fault::Fill { broker },
     }
 }

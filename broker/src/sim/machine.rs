@@ -131,9 +131,9 @@ impl Machine {
     }
 
     /// Takes the work for the disk that the core has; says when the disk will have written it.
-    pub(super) fn begin_disk_work(&mut self, random: &mut ChaCha8Rng) -> Option<u64> {
+    pub(super) fn begin_disk_work(&mut self, random: &mut ChaCha8Rng, now: Time) -> Option<u64> {
         let core = self.core.as_mut()?;
-        while let Some(order) = core.poll_spare() {
+        while let Some(order) = core.poll_spare(now) {
             self.spares.push(order);
         }
         if self.ticket.is_some() {
@@ -159,12 +159,17 @@ impl Machine {
         Ok(())
     }
 
+    /// Lets the disk be full, or not any more.
+    pub(super) fn fill(&self, is_full: bool) {
+        self.disk.fill(is_full);
+    }
+
     /// Makes the segments that were ordered.
-    pub(super) fn make_spares(&mut self) -> Result<bool, SyncError> {
+    pub(super) fn make_spares(&mut self, now: Time) -> Result<bool, SyncError> {
         let Some(core) = self.core.as_mut() else { return Ok(false) };
         let made = !self.spares.is_empty();
         for order in self.spares.drain(..) {
-            core.handle_spare(order.run()?);
+            core.handle_spare(now, order.run()?);
         }
         Ok(made)
     }

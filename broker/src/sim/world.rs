@@ -163,6 +163,7 @@ impl World {
     fn calm_down(&mut self) -> Result<(), Violation> {
         self.network.heal();
         self.network.weather = Weather::CALM;
+        self.machines.iter().for_each(|machine| machine.fill(false));
         self.events.retain(|_, event| !matches!(event, Event::Fault(_)));
         for broker in 1..=BROKERS {
             if self.machine(broker).core.is_none() {
@@ -195,14 +196,14 @@ impl World {
         Ok(())
     }
 
-    /// Everybody has done what it wanted to do, and all brokers applied the same.
+    /// Everybody has done what it wanted to do, and all brokers applied all that any of them knows to be committed.
     fn is_at_rest(&self) -> bool {
-        let applied = self.machines.iter().map(|m| m.core.as_ref().map(Core::applied_index));
-        let mut applied = applied.collect::<Vec<_>>();
-        applied.dedup();
-        let end =
-            self.machines.iter().filter_map(|m| m.core.as_ref()).map(Core::end).max().unwrap_or_default();
-        applied.len() == 1 && applied[0].is_some() && self.clients.iter().all(|client| client.is_done(end))
+        let status: Vec<_> = self.machines.iter().filter_map(|m| m.core.as_ref()).map(Core::status).collect();
+        let commit = status.iter().map(|status| status.commit).max().unwrap_or_default();
+        let end = status.iter().map(|status| status.end).max().unwrap_or_default();
+        status.len() == self.machines.len()
+            && status.iter().all(|status| status.applied == commit)
+            && self.clients.iter().all(|client| client.is_done(end))
     }
 
     fn conclude(mut self) -> Result<Summary, Violation> {
@@ -340,7 +341,7 @@ impl World {
     fn collect(&mut self, broker: u64) -> Result<(), Violation> {
         let machine = &mut self.machines[slot(broker)];
         let life = machine.life;
-        let written_after = machine.begin_disk_work(&mut self.random);
+        let written_after = machine.begin_disk_work(&mut self.random, self.now);
         let Some(core) = &mut machine.core else { return Ok(()) };
         let messages: Vec<(BrokerId, PeerMessage)> = std::iter::from_fn(|| core.poll_peer()).collect();
         let replies: Vec<_> = std::iter::from_fn(|| core.poll_reply()).collect();
@@ -386,8 +387,9 @@ impl World {
     }
 
     fn spares(&mut self, broker: u64, life: u64) -> Result<(), Violation> {
+        let now = self.now;
         let Some(machine) = self.alive(broker, life) else { return Ok(()) };
-        if machine.make_spares().map_err(|error| disk_error(broker, &error))? {
+        if machine.make_spares(now).map_err(|error| disk_error(broker, &error))? {
             self.request_pass(broker);
         }
         Ok(())
@@ -446,6 +448,8 @@ impl World {
             Fault::Replace { client } => self.replace_client(client),
             Fault::Zombie { client, for_us } => self.make_zombie(client, for_us),
             Fault::Retire { client } => self.retire_producer(client),
+            Fault::Fill { broker } => self.machine(broker).fill(true),
+            Fault::Free => self.machines.iter().for_each(|machine| machine.fill(false)),
         }
         Ok(())
     }

@@ -196,6 +196,15 @@ pub enum Refusal {
         /// The longest. Milliseconds.
         most: u32,
     },
+    /// The leader's disk is full. Nothing was written; it goes on by itself when there is room.
+    #[error(
+        "the disk of the leading broker is full: it takes no writes until there is room for another \
+         {segment_bytes} bytes"
+    )]
+    Full {
+        /// What has to be free on it, at least, in bytes.
+        segment_bytes: u64,
+    },
 }
 
 impl Refusal {
@@ -204,7 +213,7 @@ impl Refusal {
     pub fn class(&self) -> Class {
         match self {
             Self::NotLeader { .. } | Self::Behind | Self::LogUnreadable { .. } => Class::Elsewhere,
-            Self::Unavailable | Self::Busy { .. } => Class::Later,
+            Self::Unavailable | Self::Busy { .. } | Self::Full { .. } => Class::Later,
             Self::OutcomeUnknown => Class::Unknown,
             Self::DeadlinePassed
             | Self::Fenced { .. }
