@@ -157,6 +157,18 @@ impl MemoryDisk {
         self.lock().is_full = is_full;
     }
 
+    /// Whether a fault has struck: nothing works until a crash or a kill.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.lock().down
+    }
+
+    /// What was to fail and has not yet will not.
+    pub fn forget_faults(&self) {
+        let mut state = self.lock();
+        (state.writes_left, state.syncs_left) = (None, None);
+    }
+
     /// What was done to a file since it was made; nothing if there is none.
     #[must_use]
     pub fn counters(&self, name: &str) -> FileCounters {
