@@ -496,14 +496,14 @@ fn a_halt_in_the_middle_of_a_long_log_says_why_and_stays() {
     core.handle_peer(Time(1), BrokerId(1), message);
     for _ in 0..10 {
         core.pass(Time(1), 0);
-        if let Some(ticket) = core.poll_ticket() {
+        if let Some(ticket) = core.poll_ticket(Time(1)) {
             core.handle_synced(Time(1), ticket.run().unwrap());
         }
     }
     let halt = core.halted().expect("log time must never fall").to_string();
     assert!(halt.starts_with("entry 2 carries log time 1 ms"), "{halt}");
     assert_eq!(core.applied_index(), 1, "nothing after it was applied");
-    assert!(core.poll_ticket().is_none() && !core.wants_pass());
+    assert!(core.poll_ticket(Time(1)).is_none() && !core.wants_pass());
 }
 
 #[test]
@@ -565,4 +565,62 @@ fn a_follower_whose_disk_is_full_for_good_acknowledges_nothing_and_catches_up_wh
     }
     assert_eq!(trio.core(3).log().durable(), trio.core(1).status().last_index);
     assert!(!trio.core(3).is_full());
+}
+
+/// Lets time pass while the disk of broker 1 hangs, and those of the others too or not.
+fn hang(trio: &mut Trio, ms: u64, all: bool) {
+    for _ in 0..ms * 1000 / TICK_US {
+        trio.now = trio.now + TICK_US;
+        let now = trio.now;
+        for id in 1..=3 {
+            trio.core(id).handle_tick(now);
+            trio.pass(id);
+        }
+        for id in [2, 3, 1] {
+            trio.deliver_to(id);
+            if id != 1 && !all {
+                trio.sync(id);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_leader_whose_disk_hangs_refuses_then_hands_over_to_a_broker_whose_disk_works() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    (2..=3).for_each(|id| trio.deliver_to(id));
+    (2..=3).for_each(|id| assert!(trio.sync(id)));
+    trio.deliver_to(1);
+    let (_, response) = trio.answer().expect("two disks of three have it, though not the leader's");
+    assert_eq!(offset_of(&response), (Offset(0), false));
+    hang(&mut trio, 80, false);
+    assert_eq!(trio.call_at_once(append(producer, 1, "y")), Response::Refused(Refusal::Unavailable));
+    assert!(trio.core(1).leads());
+    hang(&mut trio, 150, false);
+    assert!(!trio.core(1).leads() && (2..=3).any(|id| trio.core(id).leads()), "it is left");
+}
+
+#[test]
+fn a_stall_of_a_disk_that_all_share_deposes_nobody_until_two_election_timeouts() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    hang(&mut trio, 150, true);
+    (1..=3).for_each(|id| _ = trio.sync(id));
+    trio.settle();
+    assert!(trio.core(1).leads());
+    assert_eq!(offset_of(&trio.answer().unwrap().1), (Offset(0), false));
+    assert_eq!(offset_of(&trio.call(append(producer, 1, "y"))), (Offset(1), false));
+
+    trio.ask(append(producer, 2, "z"));
+    trio.pass(1);
+    hang(&mut trio, 290, true);
+    assert!(trio.core(1).leads());
+    hang(&mut trio, 20, true);
+    assert!(!trio.core(1).leads());
+    assert_eq!(trio.answer().unwrap().1, Response::Refused(Refusal::OutcomeUnknown));
 }

@@ -38,6 +38,7 @@ mod recut;
 mod replies;
 mod room;
 pub mod sessions;
+mod stall;
 mod storage;
 mod subscription;
 pub mod time;
@@ -50,7 +51,7 @@ use sequor_client::protocol::{
     self as wire, BrokerId, ClusterId, Context, Counters, Incarnation, Lineage, Member, Offset, Request,
     Response, ServerHello, Status,
 };
-use sequor_wal::{Done, Index, Log, ReadError, Ticket};
+use sequor_wal::{Index, Log, ReadError};
 
 use self::admission::{Head, Queue};
 use self::effect::{Effects, LEVEL};
@@ -58,6 +59,7 @@ use self::genesis::Genesis;
 use self::machine::Machine;
 use self::node::{Node, Rejected, Work};
 use self::positions::Positions;
+use self::stall::Syncing;
 use self::storage::LogStorage;
 use self::time::{LogClock, Time};
 use self::waiting::Waiting;
@@ -126,6 +128,7 @@ pub struct Core {
     clock: LogClock,
     next_tick: Time,
     last_block: Option<Time>,
+    syncing: Option<Syncing>,
     /// No segment is made ready before.
     next_spare: Time,
     applied: Machine,
@@ -153,6 +156,7 @@ impl Core {
             clock: LogClock::new(0, now),
             next_tick: now + settings.tick_us,
             last_block: None,
+            syncing: None,
             next_spare: now,
             applied: Machine::new(&settings.genesis),
             applied_index: 0,
@@ -223,15 +227,9 @@ impl Core {
         self.node.peer_lost(peer.0);
     }
 
-    /// Takes back a ticket that was run.
-    pub fn handle_synced(&mut self, now: Time, done: Done) {
-        self.node.log_mut().handle_synced(done);
-        self.last_block = Some(now);
-    }
-
     /// Gives up leadership to the follower that is furthest, if this broker leads.
     pub fn hand_over(&mut self) {
-        self.node.hand_over();
+        self.node.hand_over_beyond(0);
     }
 
     /// Has the last block witnessed, before a clean stop.
@@ -250,6 +248,7 @@ impl Core {
     /// written down.
     pub fn pass(&mut self, now: Time, wall_ms: u64) {
         let most = self.applied_index + ENTRIES_PER_PASS_MAX;
+        self.mind_the_disk(now);
         self.advance(now, most);
         if self.halt.is_none() {
             self.admit(now, wall_ms);
@@ -268,11 +267,6 @@ impl Core {
     /// The next message to a peer.
     pub fn poll_peer(&mut self) -> Option<(BrokerId, PeerMessage)> {
         self.outbox.pop_front()
-    }
-
-    /// The next write and sync to run, if none is out.
-    pub fn poll_ticket(&mut self) -> Option<Ticket> {
-        if self.halt.is_some() { None } else { self.node.log_mut().poll_ticket() }
     }
 
     /// Why this core stopped, if it did. The driver must stop the broker.

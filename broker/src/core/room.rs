@@ -39,13 +39,16 @@ impl Core {
         self.log().is_full()
     }
 
-    /// What a client is told whose request would be written to a full disk. It is definite for this attempt, and needs no
-    /// proof of leadership, for it says nothing of the log.
-    pub(super) fn lacks_room(&self, operation: &Operation, verdict: &Verdict) -> Option<Refusal> {
+    /// What a client is told whose request would be written to a disk that hangs (`stall.rs`), or is full. It is definite
+    /// for this attempt, and needs no proof of leadership, for it says nothing of the log.
+    pub(super) fn cannot_write(&self, operation: &Operation, verdict: &Verdict) -> Option<Refusal> {
         // A gap may be nothing but what was refused a moment ago.
         let would_write = matches!(verdict, Verdict::Write(_) | Verdict::Refuse(Refusal::SequenceGap { .. }));
-        let is_exempt = matches!(operation, Operation::Renew(_) | Operation::Expire(_));
-        (self.is_full() && would_write && !is_exempt)
+        if would_write && self.is_stalled() {
+            return Some(Refusal::Unavailable);
+        }
+        let is_exempt = matches!(operation, Operation::Renew(_));
+        (would_write && self.is_full() && !is_exempt)
             .then(|| Refusal::Full { segment_bytes: self.log().settings().segment_bytes })
     }
 }

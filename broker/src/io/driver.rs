@@ -142,7 +142,7 @@ impl Driver {
 
     /// The disk first, for it takes longest; then the peers, who have disks too; then those who wait for an answer.
     fn carry_out(&mut self, core: &mut Core) {
-        if let Some(ticket) = core.poll_ticket() {
+        if let Some(ticket) = core.poll_ticket(self.broker.now()) {
             self.syncing = true;
             self.syncer.give(ticket);
         }
@@ -218,7 +218,7 @@ impl Driver {
             && (!core.leads() || Instant::now() >= until)
         {
             core.prepare_to_stop();
-            if let Some(ticket) = core.poll_ticket() {
+            if let Some(ticket) = core.poll_ticket(self.broker.now()) {
                 self.syncing = true;
                 self.syncer.give(ticket);
             }

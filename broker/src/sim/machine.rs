@@ -162,7 +162,7 @@ impl Machine {
         if self.ticket.is_some() {
             return None;
         }
-        self.ticket = core.poll_ticket();
+        self.ticket = core.poll_ticket(local);
         self.ticket.as_ref().map(|_| self.disk_us(random, now))
     }
 

@@ -74,7 +74,7 @@ impl Trio {
         while let Some(order) = core.poll_spare(now) {
             core.handle_spare(now, order.run().unwrap());
         }
-        let ticket = core.poll_ticket();
+        let ticket = core.poll_ticket(now);
         self.messages.extend(messages.into_iter().map(|(to, message)| (id, to.0, message)));
         if ticket.is_some() {
             self.tickets[usize::try_from(id - 1).unwrap()] = ticket;

@@ -31,7 +31,7 @@ pub enum Refusal {
         /// Who leads, if this broker knows.
         leader: Option<BrokerId>,
     },
-    /// The leader did not take it: it is handing over, or just lost its place.
+    /// The leader did not take it: it is handing over, just lost its place, or its disk does not answer.
     #[error("the leader is not ready yet")]
     Unavailable,
     /// A queue is full. Nothing was taken.
