@@ -36,7 +36,7 @@ use crate::{
     content::Content,
     exit::{Exit, Failure, Verdict},
     form::Form,
-    output::Output,
+    output::{Output, Reader},
     remote,
 };
 
@@ -165,14 +165,17 @@ pub(crate) async fn run(args: TailArgs, global: &Global) -> Result<(), Failure> 
         end = end.min(first.plus(count));
     }
 
-    let mut output = Output::new();
+    let (mut output, reader) = (Output::new(), Reader::of_stdout());
     if first < end {
         let mut tail = client.tail(first).await?;
         while tail.position() < end {
             // What is in the log has to come in time; what is not yet there is waited for.
             let batch = match tail.position() < log.end {
                 true => remote::within(global.deadline, tail.next_batch()).await??,
-                false => tail.next_batch().await?,
+                false => tokio::select! {
+                    batch = tail.next_batch() => batch?,
+                    gone = reader.gone() => return Err(gone),
+                },
             };
             for record in batch.records().take_while(|record| record.offset < end) {
                 match args.output {

@@ -6,8 +6,8 @@ mod cluster;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
-    process::{Command, Stdio},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    process::{Child, Command, Stdio},
     time::Instant,
 };
 
@@ -138,6 +138,32 @@ fn a_reader_that_leaves_is_no_error() {
     assert_eq!(first, "line 0\n");
     let output = tail.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), vec![]), "quiet, and with code 0");
+}
+
+#[test]
+fn a_tail_with_nothing_to_print_sees_its_reader_leave() {
+    let cluster = Cluster::start();
+    assert_eq!(append(&cluster, &["--producer", "p"], b"first\n").0, 0);
+    let mut tail =
+        Running(cluster.command(&["tail"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(tail.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "first\n");
+    // The pipe is closed now, and nothing more is appended.
+    let status = wait_for("tail to end", || tail.0.try_wait().unwrap());
+    let mut said = String::new();
+    tail.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((status.code(), &*said), (Some(0), ""), "quiet, and with code 0");
+}
+
+/// A command that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _ended = self.0.wait();
+    }
 }
 
 #[test]
