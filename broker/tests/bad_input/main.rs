@@ -16,6 +16,7 @@ mod flood;
 mod good;
 mod peer;
 mod requests;
+mod silence;
 mod streams;
 mod wire;
 
@@ -38,6 +39,8 @@ const DONE: u64 = 0;
 const WRONG_ROLE: u64 = 2;
 const HELLO: u64 = 3;
 const PROTOCOL: u64 = 4;
+const BUSY: u64 = 5;
+const TOO_SLOW: u64 = 6;
 const OTHER_INCARNATION: u64 = 8;
 
 fn run(test: impl Future<Output = ()>) {
