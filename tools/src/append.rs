@@ -19,6 +19,7 @@
 
 use std::{
     future::ready,
+    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,7 +33,7 @@ use tokio::{
 };
 
 use sequor_client::{
-    Client, OpenProducer,
+    Client, OpenError, OpenProducer,
     protocol::{
         self, Codec, Producer, Remembered,
         batch::{BatchBuilder, PushError},
@@ -187,6 +188,14 @@ pub(crate) enum AppendError {
         /// Why.
         source: std::io::Error,
     },
+    /// The producer cannot be opened.
+    #[error("cannot write as producer {producer:?}")]
+    NotOpened {
+        /// The producer.
+        producer: String,
+        /// Why.
+        source: OpenError,
+    },
     /// The input is not the one from which the producer wrote before.
     #[error(
         "the input is another one: {word} {} is not what producer {producer:?} wrote as sequence {number} (offset \
@@ -251,6 +260,7 @@ impl Verdict for AppendError {
     fn exit(&self) -> Exit {
         match self {
             Self::Open { .. } => Exit::Error,
+            Self::NotOpened { source, .. } => source.exit(),
             Self::Different { .. } | Self::Shorter { .. } | Self::Sealed { .. } | Self::Missing { .. } => {
                 Exit::Precondition
             }
@@ -313,7 +323,8 @@ async fn begin<R: AsyncBufRead + Unpin>(
     {
         job.skip(pieces, &known).await?;
     }
-    let producer = style(client.producer(name)).keep_numbers().open().await?;
+    let opened = style(client.producer(name)).keep_numbers().open().await;
+    let producer = opened.map_err(|source| AppendError::NotOpened { producer: name.clone(), source })?;
     if !args.goes_on {
         job.skip(pieces, producer.opened()).await?;
     }
@@ -323,12 +334,25 @@ async fn begin<R: AsyncBufRead + Unpin>(
 /// The input, and its size in bytes if it is a file.
 async fn open(file: Option<&Path>) -> Result<(Box<dyn AsyncRead + Unpin>, Option<u64>), AppendError> {
     let Some(path) = file.filter(|path| path.as_os_str() != "-") else {
+        tell_who_types();
         return Ok((Box::new(stdin()), None));
     };
     let wrong = |source| AppendError::Open { path: path.to_path_buf(), source };
     let file = File::open(path).await.map_err(wrong)?;
     let metadata = file.metadata().await.map_err(wrong)?;
+    if metadata.is_dir() {
+        // Before anything is opened under the producer's name.
+        return Err(wrong(io::ErrorKind::IsADirectory.into()));
+    }
     Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
+}
+
+/// Tells who started it without an input that it waits for one.
+fn tell_who_types() {
+    if io::stdin().is_terminal() && io::stderr().is_terminal() {
+        // With stderr closed there is nobody to tell.
+        let _ = writeln!(io::stderr(), "reading what you type; Ctrl-D at the beginning of a line ends it");
+    }
 }
 
 /// Whose pieces are appended where, and with what they are compared before.

@@ -80,10 +80,15 @@ impl Output {
         };
         let result = written.await;
         self.pending.clear();
-        result.map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => Failure::ReaderGone,
-            _ => OutputError::from(error).into(),
-        })
+        result.map_err(failed)
+    }
+}
+
+/// What it means that stdout has refused something.
+pub(crate) fn failed(error: io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::BrokenPipe => Failure::ReaderGone,
+        _ => OutputError::from(error).into(),
     }
 }
 
@@ -129,10 +134,5 @@ pub(crate) fn tell(text: &str) -> Result<(), Failure> {
 /// As [`Output::flush`].
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    io::Write::write_all(&mut out, text.as_bytes()).and_then(|()| io::Write::flush(&mut out)).map_err(
-        |error| match error.kind() {
-            ErrorKind::BrokenPipe => Failure::ReaderGone,
-            _ => OutputError::from(error).into(),
-        },
-    )
+    io::Write::write_all(&mut out, text.as_bytes()).and_then(|()| io::Write::flush(&mut out)).map_err(failed)
 }

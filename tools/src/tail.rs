@@ -32,7 +32,7 @@ use sequor_client::{
 };
 
 use crate::{
-    cli::Global,
+    cli::{Global, number},
     content::Content,
     exit::{Exit, Failure, Verdict},
     form::Form,
@@ -64,7 +64,7 @@ pub(crate) struct TailArgs {
     until_end: bool,
 
     /// Stop after this many records.
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = number)]
     count: Option<u64>,
 
     /// How to print records.

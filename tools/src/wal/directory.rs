@@ -45,6 +45,12 @@ pub(super) enum DirectoryError {
     /// It is not there, or a broker runs on it.
     #[error(transparent)]
     Open(#[from] OpenDirError),
+    /// It is a file, as a pattern of the shell may give it.
+    #[error("{} is a file, and no data directory: name those that `data` names in the brokers' configurations", visible_path(.path))]
+    File {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is nothing in it to look at.
     #[error("cannot look at {}", visible_path(.path))]
     Inspect {
@@ -60,7 +66,7 @@ impl Verdict for DirectoryError {
         match self {
             // As for `serve`: its lock is held, and nothing failed.
             Self::Open(OpenDirError::InUse { .. }) => Exit::Precondition,
-            Self::Open(_) | Self::Inspect { .. } => Exit::Error,
+            Self::Open(_) | Self::File { .. } | Self::Inspect { .. } => Exit::Error,
         }
     }
 }
@@ -71,6 +77,9 @@ impl Locked {
     /// # Errors
     /// If it is not there, or a broker has it open.
     pub(super) fn open(path: &Path) -> Result<Self, DirectoryError> {
+        if path.is_file() {
+            return Err(DirectoryError::File { path: path.to_path_buf() });
+        }
         Ok(Self { path: path.to_path_buf(), disk: ReadOnlyDisk::open(path)? })
     }
 
