@@ -15,7 +15,7 @@
 //! | `quickstart/` | `quickstart`: all of it, on a cluster of its own, with a leader killed half way |
 //! | `completions.rs`, `man.rs` | `completions`, `man`: the command line, for shells and for `man` |
 //! | `context.rs`, `remote.rs` | which cluster a command talks to, and how its answers become exit codes |
-//! | `exit.rs`, `output.rs`, `logging.rs` | exit codes, stdout, stderr |
+//! | `exit.rs`, `interruption.rs`, `output.rs`, `logging.rs` | exit codes, signals, stdout, stderr |
 //! | `words.rs`, `table.rs`, `visible.rs`, `shell.rs` | numbers and tables for people, text of others, paths to paste |
 //!
 //! Data goes to stdout, all else to stderr. `main` is glue: it parses, runs one command and turns what came of it
@@ -31,6 +31,7 @@ mod context;
 mod dev;
 mod exit;
 mod form;
+mod interruption;
 mod logging;
 mod man;
 mod output;

@@ -14,7 +14,7 @@ use std::{
 use cluster::{
     Cluster,
     appending::{Appending, Input, append, assert_log_is},
-    paste, sequor, wait_for,
+    is_ignored, paste, sequor, wait_for,
 };
 use serde_json::{Value, json};
 
@@ -257,6 +257,9 @@ fn a_quickstart_checks_to_the_end_also_when_nobody_reads() {
 #[test]
 fn a_quickstart_that_is_interrupted_leaves_nothing() {
     for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        if is_ignored(code - 128) {
+            continue;
+        }
         let dir = tempfile::tempdir().unwrap();
         let mut child = sequor()
             .args(["quickstart", "--seconds", "600"])
@@ -272,7 +275,12 @@ fn a_quickstart_that_is_interrupted_leaves_nothing() {
         let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
         assert!(sent.success());
         let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            i32::try_from(code).ok(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{signal} leaves nothing");
     }
 }
