@@ -467,6 +467,38 @@ fn packed_batches_are_sound_and_their_bytes_are_judged() {
 }
 
 #[test]
+fn a_tail_ends_at_a_batch_whose_checksum_does_not_fit() {
+    let made = Made::alone();
+    let mut writing = made.write(1);
+    writing.open();
+    writing.append(&["one", "two"]);
+    let mut rotten = writing.written(&["three"]);
+    let mut bytes = rotten.batch.bytes().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    rotten.batch = Batch::trusted(bytes.into()).unwrap();
+    let data = writing.data(&[Effect::Append(rotten)]);
+    writing.put(Kind::Normal, data);
+    writing.append(&["four"]);
+    writing.witness();
+    writing.save();
+
+    let log = fs::File::create(made.path("log")).unwrap();
+    let mut serve = sequor();
+    serve.args(["serve", "--die-with-stdin", "--config"]).arg(made.path("made/broker-1.toml"));
+    let mut broker = serve.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    let mut tail = sequor();
+    let output = tail.arg("--context").arg(made.path("made/context.toml")).arg("tail").output().unwrap();
+    broker.kill().unwrap();
+    broker.wait().unwrap();
+    let log = fs::read_to_string(made.path("log")).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}{log}", said(&output));
+    assert_eq!(told(&output), "one\ntwo\n", "what comes before it is printed");
+    for word in ["the batch at offset 2 cannot be read", "`sequor wal verify`", "bad checksum"] {
+        assert!(said(&output).contains(word), "{word} is not in {}", said(&output));
+    }
+}
+
+#[test]
 fn a_dump_ends_quietly_when_its_reader_leaves() {
     let made = Made::new(1);
     let mut writing = made.write(1);

@@ -7,6 +7,7 @@
 
 use std::{
     fs::{self, OpenOptions},
+    net::UdpSocket,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -51,6 +52,19 @@ impl Made {
         let dir = tempfile::tempdir().unwrap();
         let made = sequor()
             .args(["certs", "init", "--brokers", &brokers.to_string()])
+            .arg(dir.path().join("made"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Self { dir }
+    }
+
+    /// One broker, on a free port.
+    pub(crate) fn alone() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let made = sequor()
+            .args(["certs", "init", "--brokers", "1", "--listen", &free])
             .arg(dir.path().join("made"))
             .output()
             .unwrap();
