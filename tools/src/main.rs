@@ -15,8 +15,8 @@
 //! | `quickstart/` | `quickstart`: all of it, on a cluster of its own, with a leader killed half way |
 //! | `completions.rs`, `man.rs` | `completions`, `man`: the command line, for shells and for `man` |
 //! | `context.rs`, `remote.rs` | which cluster a command talks to, and how its answers become exit codes |
-//! | `exit.rs`, `output.rs`, `logging.rs` | exit codes, stdout, stderr |
-//! | `words.rs`, `visible.rs`, `shell.rs` | numbers for people, text of others, paths to paste |
+//! | `exit.rs`, `interruption.rs`, `output.rs`, `logging.rs` | exit codes, signals, stdout, stderr |
+//! | `words.rs`, `table.rs`, `visible.rs`, `shell.rs` | numbers and tables for people, text of others, paths to paste |
 //!
 //! Data goes to stdout, all else to stderr. `main` is glue: it parses, runs one command and turns what came of it
 //! into an exit code.
@@ -31,6 +31,7 @@ mod context;
 mod dev;
 mod exit;
 mod form;
+mod interruption;
 mod logging;
 mod man;
 mod output;
@@ -42,6 +43,7 @@ mod remote;
 mod serve;
 mod shell;
 mod status;
+mod table;
 mod tail;
 mod visible;
 mod wal;
@@ -56,7 +58,10 @@ use cli::{Cli, Command};
 use exit::{Exit, Failure, RuntimeError};
 
 fn main() -> ExitCode {
-    let cli = Cli::read();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(exit) => return exit,
+    };
     let outcome = logging::start(&cli).and_then(|()| run(cli));
     match outcome {
         Ok(()) => Exit::Ok.into(),

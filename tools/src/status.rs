@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::task::JoinSet;
@@ -19,6 +18,7 @@ use crate::{
     cli::{Global, Shape},
     exit::{Exit, Failure, Verdict},
     output, remote,
+    table::{Table, Tone},
     visible::visible,
     words::plain_count,
 };
@@ -168,9 +168,7 @@ pub(crate) fn leader(rows: &[Row]) -> Result<u64, StatusError> {
 }
 
 fn render(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let mut table = Table::new([
         "id",
         "address",
         "role",
@@ -184,7 +182,12 @@ fn render(rows: &[Row]) -> String {
     ]);
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     for row in rows {
-        table.add_row([
+        let tone = match row.role {
+            Some(Role::Leader) => Tone::Good,
+            Some(_) => Tone::Plain,
+            None => Tone::Bad,
+        };
+        let cells = [
             row.id.to_string(),
             visible(&row.address),
             row.role.map_or("unreachable", role).to_owned(),
@@ -195,12 +198,10 @@ fn render(rows: &[Row]) -> String {
             number(row.applied),
             number(row.end_offset),
             row.is_full.map_or("-", |is_full| if is_full { "full" } else { "ok" }).to_owned(),
-        ]);
+        ];
+        table.row(tone, cells);
     }
-    for column in table.column_iter_mut().skip(3) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    table.text(3..)
 }
 
 fn role(role: Role) -> &'static str {

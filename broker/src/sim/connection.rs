@@ -126,7 +126,7 @@ impl World {
     pub(super) fn send_to_broker(&mut self, connection: u64, what: ToBroker) {
         let delay = self.network.delay(&mut self.random);
         let Some(open) = self.connections.open.get_mut(&connection) else { return };
-        open.last_to_broker = open.last_to_broker.max(self.now + delay);
+        open.last_to_broker = (open.last_to_broker + 1).max(self.now + delay);
         let at = open.last_to_broker;
         self.at(at, Event::ToBroker { connection, what });
     }
@@ -134,7 +134,8 @@ impl World {
     fn send_to_client(&mut self, connection: u64, what: ToClient) {
         let delay = self.network.delay(&mut self.random);
         let Some(open) = self.connections.open.get_mut(&connection) else { return };
-        open.last_to_client = open.last_to_client.max(self.now + delay);
+        // Later than the one before, since events of one moment happen in any order, and a stream keeps its own.
+        open.last_to_client = (open.last_to_client + 1).max(self.now + delay);
         let at = open.last_to_client;
         self.at(at, Event::ToClient { connection, what });
     }

@@ -25,6 +25,8 @@ pub(crate) const TICK_US: u64 = 10_000;
 /// Three cores, and what is on its way between them.
 pub(crate) struct Trio {
     pub now: Time,
+    /// What the wall clock of every broker shows. Milliseconds since 1970.
+    pub wall_ms: u64,
     pub cores: Vec<Core>,
     pub disks: Vec<MemoryDisk>,
     pub messages: VecDeque<(u64, u64, PeerMessage)>,
@@ -37,7 +39,7 @@ impl Trio {
         let genesis = genesis();
         let (cores, disks) = (1..=3).map(|id| core(id, &genesis)).unzip();
         let tickets = (0..3).map(|_| None).collect();
-        Self { now: Time(0), cores, disks, messages: VecDeque::new(), tickets, next_id: 0 }
+        Self { now: Time(0), wall_ms: 0, cores, disks, messages: VecDeque::new(), tickets, next_id: 0 }
     }
 
     /// Starts, and lets broker 1 become leader with its no-op applied.
@@ -63,11 +65,11 @@ impl Trio {
 
     /// One pass of a broker. Its messages and its ticket stay on their way.
     pub(crate) fn pass(&mut self, id: u64) {
-        let now = self.now;
+        let (now, wall_ms) = (self.now, self.wall_ms);
         let core = self.core(id);
-        core.pass(now, 0);
+        core.pass(now, wall_ms);
         while core.wants_pass() {
-            core.pass(now, 0);
+            core.pass(now, wall_ms);
         }
         assert!(core.halted().is_none(), "{:?}", core.halted());
         let messages: Vec<_> = std::iter::from_fn(|| core.poll_peer()).collect();

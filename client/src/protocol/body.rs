@@ -20,7 +20,8 @@ use super::{
     ServerHello, Subscribe,
     frame::{Frame, FrameError, Kind, PLACE_BYTES, RawFrame, payload_bytes_max, within},
     limits::{
-        BATCH_BYTES_MAX, DEADLINE_MS_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN, TOKENS_MAX,
+        BATCH_BYTES_MAX, DEADLINE_MS_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN,
+        SOFTWARE_BYTES_MAX, TOKENS_MAX,
     },
 };
 
@@ -212,7 +213,12 @@ impl RawFrame {
     /// The refusal to answer with; the connection ends there.
     pub fn client_hello(self) -> Result<ClientHello, Refusal> {
         match self.known()? {
-            Kind::ClientHello => at_least(&self.body).ok_or(Refusal::Malformed { what: Field::Hello }),
+            Kind::ClientHello => {
+                let hello: ClientHello =
+                    at_least(&self.body).ok_or(Refusal::Malformed { what: Field::Hello })?;
+                within(Field::Hello, hello.software.len(), SOFTWARE_BYTES_MAX)?;
+                Ok(hello)
+            }
             _ => Err(Refusal::Unsupported { what: Feature::Kind(self.kind) }),
         }
     }

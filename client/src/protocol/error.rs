@@ -93,7 +93,7 @@ pub enum Refusal {
         end: Sequence,
     },
     /// The producer's name was retired. It can never write again.
-    #[error("the producer's name was retired")]
+    #[error("the producer's name was retired: nothing can be written under it any more; choose another name")]
     Retired,
     /// The session that the producer belonged to has ended.
     #[error("the producer's session has expired")]

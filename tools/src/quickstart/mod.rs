@@ -4,7 +4,6 @@
 //! |---|---|
 //! | `cluster.rs` | three brokers as child processes |
 //! | `input.rs` | the file |
-//! | `interruption.rs` | Ctrl-C, after which nothing must be left |
 //! | `scenario.rs` | what happens to them |
 //! | `wire.rs` | a connection held by hand, to say what the library never would |
 //! | `table.rs` | records per second against the size of a batch |
@@ -14,7 +13,6 @@
 
 mod cluster;
 mod input;
-mod interruption;
 mod report;
 mod scenario;
 mod table;
@@ -38,7 +36,6 @@ use sequor_client::{
 use self::{
     cluster::Cluster,
     input::Input,
-    interruption::Interruptions,
     report::Report,
     scenario::{LINES_MIN, Scenario, wait_for_leader},
     table::{Load, Row},
@@ -46,6 +43,7 @@ use self::{
 use crate::{
     cli::{Global, Shape},
     exit::{Exit, Failure, Verdict},
+    interruption::Interruptions,
     output, shell,
     visible::visible,
     words::count,
