@@ -16,18 +16,18 @@ pub fn effects(data: &[u8]) {
     while let Some((length, after)) = rest.split_first_chunk::<2>() {
         let entry;
         (entry, rest) = after.split_at(usize::from(u16::from_le_bytes(*length)).min(after.len()));
-        match read(Bytes::copy_from_slice(entry)) {
+        match read(&Bytes::copy_from_slice(entry)) {
             Ok(effects) => fold(&mut machine, &effects),
             Err(error) => assert!(!error.to_string().is_empty()),
         }
     }
 }
 
-fn read(data: Bytes) -> Result<(effect::Envelope, Vec<Effect>), EntryError> {
+fn read(data: &Bytes) -> Result<(effect::Envelope, Vec<Effect>), EntryError> {
     let effects = Effects::open(data.clone())?;
     let envelope = effects.envelope;
     let effects = effects.collect::<Result<Vec<_>, _>>()?;
-    assert_eq!(effect::encode(envelope, &effects), data, "an entry has one form");
+    assert_eq!(&effect::encode(envelope, &effects), data, "an entry has one form");
     Ok((envelope, effects))
 }
 

@@ -31,8 +31,11 @@ pub use sections::sections;
 
 use crate::config::{Config, Layer};
 
-/// The entry points by the names of their targets.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// The name of a target, and its entry point.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
     ("broker_peer_message", peer_message),
     ("broker_peer_stream", peer_stream),
     ("broker_core", core),

@@ -39,7 +39,7 @@ pub(super) fn seal(bytes: &mut [u8]) {
     let context = (u32_at(bytes, CONTEXT_AT) as usize).min(CONTEXT_BYTES_MAX).min(bytes.len() - HEADER_BYTES);
     put(bytes, CONTEXT_AT, context as u32);
     let mut at = HEADER_BYTES + context;
-    let mut covered = vec![4..at];
+    let (head, mut heads) = (4..at, Vec::new());
     let mut entries = 0;
     while bytes.len() - at >= ENTRY_HEADER_BYTES {
         let room = bytes.len() - at - ENTRY_HEADER_BYTES;
@@ -47,13 +47,13 @@ pub(super) fn seal(bytes: &mut [u8]) {
         let wanted = u32_at(bytes, at) as usize;
         let data = if wanted + ENTRY_HEADER_BYTES <= room { wanted } else { room.min(ENTRY_BYTES_MAX) };
         put(bytes, at, data as u32);
-        covered.push(at..at + ENTRY_HEADER_BYTES);
+        heads.push(at..at + ENTRY_HEADER_BYTES);
         at += ENTRY_HEADER_BYTES + data;
         entries += 1;
     }
     put(bytes, ENTRIES_AT, entries);
     let mut crc = crc32fast::Hasher::new();
-    covered.into_iter().for_each(|range| crc.update(&bytes[range]));
+    std::iter::once(head).chain(heads).for_each(|range| crc.update(&bytes[range]));
     put(bytes, 0, crc.finalize());
 }
 

@@ -198,6 +198,9 @@ fn files() -> Vec<Seed> {
         ("broker_config", "all-keys".into(), BROKER.into()),
         ("broker_config", "least".into(), BROKER.replace("heartbeat_ms = 30\n", "").into()),
         ("client_context", "context".into(), CONTEXT.into()),
+        ("cli_pieces", "lines".into(), b"\x0ak:v\n:v\n\nk:v:w\r\nlast".to_vec()),
+        ("cli_pieces", "binary".into(), b"\x2b\0\0\0\x03k:v\0\0\0\0\0\0\0\x02\n\n".to_vec()),
+        ("cli_pieces", "cut-off".into(), b"\x31\0\0\0\x02ab\0\0\0\x05four".to_vec()),
     ]
 }
 

@@ -26,8 +26,11 @@ pub use batch::{batch, seal as seal_batch};
 pub use frames::frames;
 pub use session::session;
 
-/// The entry points by the names of their targets.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// The name of a target, and its entry point.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
     ("client_frames", frames),
     ("client_batch", batch),
     ("client_session", session),

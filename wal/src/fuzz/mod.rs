@@ -34,8 +34,11 @@ pub use mutations::mutations;
 pub use seal::sections as seal_sections;
 pub use seeds::seeds;
 
-/// The entry points by the names of their targets.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// The name of a target, and its entry point.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
     ("wal_block", block),
     ("wal_segment", segment),
     ("wal_vote", vote),
