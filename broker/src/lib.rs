@@ -18,6 +18,8 @@
 #[cfg(feature = "io")]
 pub mod config;
 pub mod core;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 #[cfg(feature = "io")]
 pub mod io;
 #[cfg(feature = "setup")]

@@ -43,6 +43,8 @@ pub mod disk;
 mod entry;
 mod extent;
 mod fold;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod generations;
 mod identity;
 mod inspection;

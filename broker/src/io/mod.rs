@@ -35,6 +35,8 @@ mod client_stream;
 mod close;
 mod driver;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 pub(crate) mod host;
 mod limits;
 mod listener;
