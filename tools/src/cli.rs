@@ -19,7 +19,7 @@ use clap::{
 use crate::{
     append::AppendArgs, certs::CertsArgs, completions::CompletionsArgs, dev::DevArgs, exit::Exit,
     man::ManArgs, output, producer::ProducerArgs, quickstart::QuickstartArgs, serve::ServeArgs,
-    status::StatusArgs, tail::TailArgs, wal::WalArgs,
+    simulate::SimulateArgs, status::StatusArgs, tail::TailArgs, wal::WalArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -137,6 +137,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Check or print the data directory of a broker that does not run.
     Wal(WalArgs),
+    /// Attack whole clusters in virtual time, from seeds, and judge what becomes of every promise.
+    Simulate(SimulateArgs),
     /// Print what makes a shell complete commands and flags.
     Completions(CompletionsArgs),
     /// Print the manual, or write a page for each command.

@@ -12,6 +12,7 @@
 //! | `producer.rs` | `producer`: names and numbers, listed, shown and closed |
 //! | `status.rs` | `status`: what each broker says of itself |
 //! | `wal/` | `wal verify`, `wal dump`: data directories, looked at and not touched |
+//! | `simulate/` | `simulate`: clusters in virtual time, attacked from seeds |
 //! | `quickstart/` | `quickstart`: all of it, on a cluster of its own, with a leader killed half way |
 //! | `completions.rs`, `man.rs` | `completions`, `man`: the command line, for shells and for `man` |
 //! | `context.rs`, `remote.rs` | which cluster a command talks to, and how its answers become exit codes |
@@ -42,6 +43,7 @@ mod quickstart;
 mod remote;
 mod serve;
 mod shell;
+mod simulate;
 mod status;
 mod table;
 mod tail;
@@ -80,6 +82,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Producer(args) => block_on(producer::run(args, &global)),
         Command::Status(args) => block_on(status::run(args, &global)),
         Command::Wal(args) => block_on(wal::run(args)),
+        Command::Simulate(args) => block_on(simulate::run(args)),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Quickstart(args) => block_on(quickstart::run(args, &global)),
