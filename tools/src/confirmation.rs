@@ -119,6 +119,21 @@ pub(crate) enum StoppedError {
         /// Why.
         source: Cause,
     },
+    /// Numbers of the input were given up by somebody else, or the name was closed.
+    #[error(
+        "producer {:?}: only the first {} of this input {} known to be written. Somebody else has sealed numbers of it \
+         or closed the name: do not run the same command again. `sequor producer show {}` tells what is written and what \
+         is sealed",
+        .run.producer, plain_count(*.written, .run.word), is_or_are(*.written), word(Path::new(&.run.producer))
+    )]
+    Closed {
+        /// This run.
+        run: Run,
+        /// How many pieces of the input are known to be written.
+        written: u64,
+        /// What the brokers said.
+        source: AppendError,
+    },
     /// The same for an input that was written under a session.
     #[error(
         "only the first {} of this input {} known to be written. Running the same command again would write them once \
@@ -169,7 +184,7 @@ pub(crate) enum StoppedError {
 impl Verdict for StoppedError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Fenced { .. } => Exit::Precondition,
+            Self::Fenced { .. } | Self::Closed { .. } => Exit::Precondition,
             Self::Unfinished { source, .. }
             | Self::Uncertain { source, .. }
             | Self::SessionEnded { source, .. } => source.exit(),
@@ -293,6 +308,9 @@ impl Confirmation {
                 source @ (AppendError::Fenced { .. }
                 | AppendError::Failed(NotDone::Refused(Refusal::Fenced { .. }))),
             ) => StoppedError::Fenced { run, written, source },
+            Cause::Append(
+                source @ AppendError::Failed(NotDone::Refused(Refusal::Sealed { .. } | Refusal::Retired)),
+            ) if run.kind != Kind::Session => StoppedError::Closed { run, written, source },
             _ => match run.kind {
                 Kind::Whole => StoppedError::Unfinished { run, written, source },
                 Kind::Rest => StoppedError::Uncertain { run, written, source },

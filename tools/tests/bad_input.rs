@@ -361,7 +361,7 @@ fn a_full_disk_refuses_writes_until_there_is_room_and_loses_nothing() {
         ("first.log", "the disk is full: as leader this broker takes no writes"),
         (
             "append.log",
-            "the disk of the leading broker is full: it takes no writes until there is room for another 8388608 bytes",
+            "the disk of the leading broker is full: it takes no writes until there is room again, for 8388608 bytes at least",
         ),
         ("second.log", "the disk has room again"),
     ] {

@@ -187,9 +187,12 @@ impl Core {
     }
 
     /// Ends the sessions that nobody kept alive. Only once nothing is queued: a keep-alive that has arrived counts. And not
-    /// while keep-alives are refused.
+    /// while keep-alives are refused, nor soon after.
     fn end_sessions(&mut self, now: Time, wall_ms: u64) {
-        let Some(head) = self.head.as_ref().filter(|_| !self.is_stalled()) else { return };
+        let Some(head) = self.head.as_ref().filter(|_| !self.is_stalled() && now >= self.no_expiry_before)
+        else {
+            return;
+        };
         let due: Vec<_> =
             head.machine.sessions_due(self.clock.read(now)).take(EXPIRIES_PER_ENTRY_MAX).collect();
         if due.is_empty() {

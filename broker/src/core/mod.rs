@@ -129,6 +129,8 @@ pub struct Core {
     next_tick: Time,
     last_block: Option<Time>,
     syncing: Option<Syncing>,
+    /// No session is ended before.
+    no_expiry_before: Time,
     /// No segment is made ready before.
     next_spare: Time,
     applied: Machine,
@@ -157,6 +159,7 @@ impl Core {
             next_tick: now + settings.tick_us,
             last_block: None,
             syncing: None,
+            no_expiry_before: now,
             next_spare: now,
             applied: Machine::new(&settings.genesis),
             applied_index: 0,
@@ -176,7 +179,7 @@ impl Core {
     /// Lets time pass. Call it at [`Core::next_tick`], or as soon after as possible.
     pub fn handle_tick(&mut self, now: Time) {
         let due = now.since(self.next_tick) / self.settings.tick_us + u64::from(now >= self.next_tick);
-        if !self.is_replaying() {
+        if !self.is_replaying() && !self.node.is_choked() {
             (0..due.min(TICKS_AT_ONCE_MAX)).for_each(|_| self.node.tick());
         }
         if due > 0 {
@@ -206,6 +209,10 @@ impl Core {
 
     /// Takes a message of the authenticated peer `from`.
     pub fn handle_peer(&mut self, now: Time, from: BrokerId, message: PeerMessage) {
+        // What was lost on the way is sent again; what is held in memory has a limit.
+        if self.node.is_choked() {
+            return;
+        }
         if let Err(halt) = self.check_chain(&message) {
             return self.halt(halt);
         }

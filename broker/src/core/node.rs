@@ -37,6 +37,11 @@ const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
 /// apply after a start still listens, votes and replicates meanwhile.
 const COMMITTED_BYTES_PER_READY_MAX: u64 = 256 << 10;
 
+/// Most that a broker whose disk does not answer holds in memory for it: bytes of entries.
+const UNSYNCED_BYTES_MAX: usize = 256 << 20;
+/// The same: steps of raft that wait for it. Heartbeats make them too. Count.
+const UNSETTLED_MAX: usize = 4096;
+
 /// How long things take in raft, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -202,6 +207,12 @@ impl Node {
     pub(super) fn has_room(&self) -> bool {
         let uncommitted = self.raw.raft.uncommitted_size() as u64;
         uncommitted + ENTRY_BYTES_MAX as u64 <= UNCOMMITTED_BYTES_MAX
+    }
+
+    /// True if so much waits for the disk that nothing more may come in: to the others this broker is as good as gone.
+    #[must_use]
+    pub(super) fn is_choked(&self) -> bool {
+        self.unsettled.len() >= UNSETTLED_MAX || self.log().tail_bytes() >= UNSYNCED_BYTES_MAX
     }
 
     /// Lets one tick of raft's own clock pass.

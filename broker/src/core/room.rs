@@ -3,8 +3,8 @@
 //! A broker learns that its disk is full from the zero-filled segments that are made ahead of their use, so it learns it
 //! while at least one of them is still unused. From then on the leader refuses what clients would write. What is left is
 //! the reserve for what must go on: the first entry of a new term, keep-alives, sessions that end, and whatever a leader
-//! whose disk has room replicates. A broker whose reserve is used up keeps running: it reads, votes on what it has, and
-//! holds in memory what it cannot write, which nobody counts as written.
+//! whose disk has room replicates. When the reserve is used up too, a follower holds in memory what it cannot write, up to a
+//! limit, and neither acknowledges nor votes; a leader is treated like one whose disk hangs (`stall.rs`).
 //!
 //! The state ends by itself. Once in a while the next segment is tried again, and when as many are ready as are wanted,
 //! writing goes on.

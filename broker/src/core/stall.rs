@@ -10,6 +10,11 @@
 //! | one | hands leadership to a follower whose log is durable further than its own, if there is one |
 //! | two | steps down |
 //!
+//! A leader that has nowhere to write, because its disk is full and its reserve is used up (`room.rs`), is treated alike.
+//!
+//! Keep-alives are refused like everything else. So after a stall no session is ended for as long as it lasted: whoever
+//! wanted to be kept alive gets that time to say so again.
+//!
 //! Where all brokers hang on the same disk nobody is further, so that a stall of one timeout there deposes nobody. A sole
 //! voter has nobody to step down for, and only refuses.
 
@@ -17,6 +22,9 @@ use sequor_wal::{Done, Ticket};
 
 use super::Core;
 use super::time::Time;
+
+/// Sessions get at least so long after a stall to be kept alive. Microseconds.
+const EXPIRY_GRACE_US: u64 = 1_000_000;
 
 /// What a leader does about a sync that takes so long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +35,7 @@ enum Measure {
     StepDown,
 }
 
-/// The sync that is out.
+/// The sync that is out, or that should be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Syncing {
     since: Time,
@@ -38,7 +46,9 @@ impl Core {
     /// The next write and sync to run, if none is out.
     pub fn poll_ticket(&mut self, now: Time) -> Option<Ticket> {
         let ticket = if self.halt.is_some() { None } else { self.node.log_mut().poll_ticket() };
-        if ticket.is_some() {
+        // What cannot even be begun, because there is no segment for it, takes long too.
+        let is_blocked = || self.syncing.is_none() && self.log().last_index() > self.log().durable();
+        if ticket.is_some() || is_blocked() {
             self.syncing = Some(Syncing { since: now, taken: Measure::Nothing });
         }
         ticket
@@ -47,7 +57,9 @@ impl Core {
     /// Takes back a ticket that was run.
     pub fn handle_synced(&mut self, now: Time, done: Done) {
         self.node.log_mut().handle_synced(done);
-        self.syncing = None;
+        if let Some(stall) = self.syncing.take().filter(|syncing| syncing.taken >= Measure::Refuse) {
+            self.no_expiry_before = now + now.since(stall.since).max(EXPIRY_GRACE_US);
+        }
         self.last_block = Some(now);
     }
 

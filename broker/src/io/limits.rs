@@ -23,6 +23,9 @@ pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
 /// At a stop: for the disk to take what is on its way.
 pub(super) const LAST_SYNC_TIMEOUT: Duration = Duration::from_secs(10);
+/// At the very end: for a thread to finish what it is at, and how often it is looked at meanwhile.
+pub(super) const LAST_ORDER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LAST_ORDER_POLL: Duration = Duration::from_millis(1);
 
 /// Handshakes under way at once. More are refused. Count.
 pub(super) const HANDSHAKES_MAX: usize = 256;

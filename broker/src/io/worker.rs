@@ -8,12 +8,16 @@
 //! answered with a lie, so the process ends there and then: no destructor runs, no acknowledgement leaves. In a process
 //! that is more than a broker, the worker carries out nothing any more, and its last report is the error.
 
-use std::{io, sync::mpsc, thread};
+use std::{io, sync::mpsc, thread, time::Instant};
 
 use sequor_wal::{Done, Prepared, SpareOrder, SyncError, Ticket};
 use tokio::sync::mpsc as wakeful;
 
-use super::{causes::with_causes, host::DiskFailure};
+use super::{
+    causes::with_causes,
+    host::DiskFailure,
+    limits::{LAST_ORDER_POLL, LAST_ORDER_TIMEOUT},
+};
 
 /// Something a worker can do.
 pub(super) trait Order: Send + 'static {
@@ -39,7 +43,7 @@ pub(super) struct Worker<O: Order> {
 }
 
 impl<O: Order> Worker<O> {
-    /// Starts the thread. It ends with its worker, which waits for the order that is under way.
+    /// Starts the thread. It ends with its worker, which waits for the order that is under way, though not for ever.
     pub(super) fn start(ends: DiskFailure) -> io::Result<Self> {
         let (orders, todo) = mpsc::channel::<O>();
         let (done, reports) = wakeful::unbounded_channel();
@@ -91,9 +95,17 @@ impl<O: Order> Drop for Worker<O> {
         drop(self.orders.take());
         // Nobody waits for more reports, so the thread stops after the order that is under way.
         self.reports.close();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        let Some(thread) = self.thread.take() else { return };
+        let until = Instant::now() + LAST_ORDER_TIMEOUT;
+        while !thread.is_finished() && Instant::now() < until {
+            thread::sleep(LAST_ORDER_POLL);
+        }
+        if !thread.is_finished() {
+            tracing::error!(
+                worker = O::WORKER,
+                "the disk does not answer; its last order is not waited for any longer"
+            );
+        } else if thread.join().is_err() {
             tracing::error!(worker = O::WORKER, "the worker panicked");
         }
     }

@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bytes::Bytes;
-use sequor_client::protocol::{Epoch, Offset, ProducerId, Resolved, Sequence, Status};
+use sequor_client::protocol::{Epoch, Offset, ProducerId, Resolved, Sequence};
 use sequor_wal::{Index, Position, Term};
 
 use super::coverage::Reached;
@@ -173,20 +173,23 @@ impl Judge {
         }
     }
 
-    /// The faults have been over for a while: one broker leads, everybody follows it, it has committed an entry of its own
+    /// The faults have been over for a while: one broker leads, everybody follows it, it has applied an entry of its own
     /// term, and nothing that was committed is missing anywhere.
-    pub(super) fn is_well(&self, brokers: &[Status], committed: Index) -> Result<(), Violation> {
-        let leader = brokers.iter().find(|status| status.leader == Some(status.id));
+    pub(super) fn is_well(&self, cores: &[&Core], committed: Index) -> Result<(), Violation> {
+        let leader = cores.iter().find(|core| core.leads());
         let well = leader.is_some_and(|leader| {
-            let follows = |status: &Status| status.leader == Some(leader.id) && status.term == leader.term;
-            leader.commit > committed
-                && brokers.iter().all(|status| follows(status) && status.applied >= committed)
+            let (own, term) = (leader.status(), leader.log().term(leader.applied_index()));
+            let follows = |core: &&Core| core.leader() == own.leader && core.status().term == own.term;
+            term == Some(own.term)
+                && cores.iter().all(|core| follows(core) && core.applied_index() >= committed)
         });
         if well {
             return Ok(());
         }
+        let brokers: Vec<_> = cores.iter().map(|core| core.status()).collect();
         violated(format!(
-            "the cluster is not well ten election timeouts after the last fault; {committed} was committed then: {brokers:?}"
+            "the cluster is not well ten election timeouts after the last fault; {committed} was committed then: \
+             {brokers:?}"
         ))
     }
 

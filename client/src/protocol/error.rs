@@ -198,8 +198,8 @@ pub enum Refusal {
     },
     /// The leader's disk is full. Nothing was written; it goes on by itself when there is room.
     #[error(
-        "the disk of the leading broker is full: it takes no writes until there is room for another \
-         {segment_bytes} bytes"
+        "the disk of the leading broker is full: it takes no writes until there is room again, \
+         for {segment_bytes} bytes at least"
     )]
     Full {
         /// What has to be free on it, at least, in bytes.

@@ -124,12 +124,11 @@ impl Disk for MmapDisk {
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Region>> {
         let path = self.path(name);
         let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        if let Err(error) = fill(&mut file, bytes) {
+        if let Err(error) = fill(&mut file, bytes).and_then(|()| self.sync_directory()) {
             // What there is of it takes room that others may need. If even this fails, recovery removes it.
             fs::remove_file(&path)?;
             return Err(error);
         }
-        self.sync_directory()?;
         self.region(name, file)
     }
 
