@@ -4,7 +4,8 @@
 
 mod cluster;
 
-use std::process::Output;
+use std::io::Write as _;
+use std::process::{Output, Stdio};
 
 use cluster::{Cluster, appending};
 use serde_json::{Value, json};
@@ -89,4 +90,36 @@ fn a_retired_name_is_closed_for_ever() {
     assert!(said.contains("retired"), "that is told before that the input is another one: {said}");
     assert_eq!(cluster.ok(&["tail", "--until-end", "-o", "raw"]), b"1\n2\n", "its records stay");
     assert_eq!(value(&cluster, &["producer", "show", "p", "-o", "json"])["retired"], json!(true));
+}
+
+/// Appends a line, lets `meanwhile` happen, and goes on with two more; exit code, and what was said.
+fn append_around(cluster: &Cluster, args: &[&str], meanwhile: &[&str]) -> (Option<i32>, String) {
+    let mut command = cluster.command(&["append"]);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let end = cluster.status().iter().filter_map(|row| row["end_offset"].as_u64()).max().unwrap();
+    stdin.write_all(b"a1\n").unwrap();
+    cluster.reach(end + 1);
+    cluster.ok(meanwhile);
+    stdin.write_all(b"a2\na3\n").unwrap();
+    drop(stdin);
+    refused(&child.wait_with_output().unwrap())
+}
+
+#[test]
+fn an_append_whose_numbers_are_given_up_or_whose_name_is_closed_meanwhile_gives_no_false_advice() {
+    let cluster = Cluster::start();
+    for (args, meanwhile) in [
+        (&["--continue", "--producer", "p"], &["producer", "resolve", "p", "2", "--seal"][..]),
+        (&["--verify", "--producer", "q"], &["producer", "resolve", "q", "2", "--seal"]),
+        (&["--continue", "--producer", "r"], &["producer", "retire", "r", "--yes"]),
+    ] {
+        let (code, said) = append_around(&cluster, args, meanwhile);
+        assert_eq!(code, Some(3), "{said}");
+        assert!(
+            said.contains("only the first 1 ") && said.contains("do not run the same command again"),
+            "{said}"
+        );
+    }
 }
