@@ -12,12 +12,15 @@
 //!
 //! Everything a broker decides is in [`core`]: synchronous, without socket, file, thread, clock or unseeded
 //! randomness. `io` (feature `io`) runs it on a machine, `sim` (feature `sim`) runs a whole cluster of it in one
-//! thread and judges it from outside. `setup` (feature `setup`) makes what a broker needs before its first start, and
+//! thread and judges it from outside. `history` (feature `history`) judges what clients were told and logs hold, whoever
+//! wrote it down. `setup` (feature `setup`) makes what a broker needs before its first start, and
 //! `testing` (feature `testing`) runs a real cluster inside somebody's tests.
 
 #[cfg(feature = "io")]
 pub mod config;
 pub mod core;
+#[cfg(feature = "history")]
+pub mod history;
 #[cfg(feature = "io")]
 pub mod io;
 #[cfg(feature = "setup")]
