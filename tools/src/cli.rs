@@ -11,9 +11,9 @@ use clap::{
 };
 
 use crate::{
-    append::AppendArgs, certs::CertsArgs, completions::CompletionsArgs, dev::DevArgs, man::ManArgs,
-    producer::ProducerArgs, quickstart::QuickstartArgs, serve::ServeArgs, status::StatusArgs, tail::TailArgs,
-    wal::WalArgs,
+    append::AppendArgs, bench::BenchArgs, certs::CertsArgs, completions::CompletionsArgs, dev::DevArgs,
+    man::ManArgs, producer::ProducerArgs, quickstart::QuickstartArgs, serve::ServeArgs, status::StatusArgs,
+    tail::TailArgs, torture::TortureArgs, wal::WalArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -104,6 +104,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Check or print the data directory of a broker that does not run.
     Wal(WalArgs),
+    /// Measure: a cluster of its own, a load, and what came of it.
+    Bench(BenchArgs),
+    /// Attack a cluster of its own under load, and check that every promise was kept.
+    Torture(TortureArgs),
     /// Print what makes a shell complete commands and flags.
     Completions(CompletionsArgs),
     /// Print the manual, or write a page for each command.

@@ -1,4 +1,5 @@
-//! A signal that ends a quickstart: the cluster is stopped and its directory removed before the program ends.
+//! A signal that ends a command with a cluster of its own: the cluster is stopped and its directory removed before the
+//! program ends.
 //!
 //! Left to itself, the system would end the program on the spot, and two gigabytes would stay in the temporary directory.
 //! The exit code is what a shell says of a program that the signal ended: 128 and the number of the signal.
@@ -10,17 +11,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::{Exit, Verdict};
 
-/// A signal ended the quickstart: nothing is known about what was not told until then.
+/// A signal ended it: nothing is known about what was not told until then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Interruption {
     /// SIGHUP: the terminal has gone.
-    #[error("the quickstart was ended by SIGHUP before all was checked")]
+    #[error("ended by SIGHUP before all was checked")]
     HungUp,
     /// SIGINT: Ctrl-C.
-    #[error("the quickstart was ended by SIGINT before all was checked")]
+    #[error("ended by SIGINT before all was checked")]
     Interrupted,
     /// SIGTERM.
-    #[error("the quickstart was ended by SIGTERM before all was checked")]
+    #[error("ended by SIGTERM before all was checked")]
     Terminated,
 }
 
@@ -48,7 +49,7 @@ impl Verdict for ListenError {
     }
 }
 
-/// The signals that end a quickstart. From when it is made, they end the program no more by themselves.
+/// The signals that end such a command. From when it is made, they end the program no more by themselves.
 #[derive(Debug)]
 pub(crate) struct Interruptions {
     hangup: Signal,

@@ -12,8 +12,12 @@
 //! | `producer.rs` | `producer`: names and numbers, listed, shown and closed |
 //! | `status.rs` | `status`: what each broker says of itself |
 //! | `wal/` | `wal verify`, `wal dump`: data directories, looked at and not touched |
+//! | `torture/` | `torture`: real processes under load and under attack, and whether every promise was kept |
+//! | `bench/` | `bench`: how fast it is, and how fast it is back |
 //! | `quickstart/` | `quickstart`: all of it, on a cluster of its own, with a leader killed half way |
 //! | `completions.rs`, `man.rs` | `completions`, `man`: the command line, for shells and for `man` |
+//! | `cluster.rs`, `place.rs`, `interruption.rs` | a cluster of processes, where it lives, and the signal that ends it |
+//! | `relay/` | a network between them that delays, loses, doubles, reorders and cuts |
 //! | `context.rs`, `remote.rs` | which cluster a command talks to, and how its answers become exit codes |
 //! | `exit.rs`, `output.rs`, `logging.rs` | exit codes, stdout, stderr |
 //! | `words.rs`, `visible.rs`, `shell.rs` | numbers for people, text of others, paths to paste |
@@ -22,8 +26,10 @@
 //! into an exit code.
 
 mod append;
+mod bench;
 mod certs;
 mod cli;
+mod cluster;
 mod completions;
 mod confirmation;
 mod content;
@@ -31,18 +37,22 @@ mod context;
 mod dev;
 mod exit;
 mod form;
+mod interruption;
 mod logging;
 mod man;
 mod output;
 mod past;
 mod pieces;
+mod place;
 mod producer;
 mod quickstart;
+mod relay;
 mod remote;
 mod serve;
 mod shell;
 mod status;
 mod tail;
+mod torture;
 mod visible;
 mod wal;
 mod witness;
@@ -77,6 +87,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Wal(args) => block_on(wal::run(args)),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Torture(args) => block_on(torture::run(args, &global)),
+        Command::Bench(args) => block_on(bench::run(args, &global)),
         Command::Quickstart(args) => block_on(quickstart::run(args, &global)),
     }
 }

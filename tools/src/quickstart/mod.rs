@@ -2,9 +2,7 @@
 //!
 //! | file | noun |
 //! |---|---|
-//! | `cluster.rs` | three brokers as child processes |
 //! | `input.rs` | the file |
-//! | `interruption.rs` | Ctrl-C, after which nothing must be left |
 //! | `scenario.rs` | what happens to them |
 //! | `wire.rs` | a connection held by hand, to say what the library never would |
 //! | `table.rs` | records per second against the size of a batch |
@@ -12,9 +10,7 @@
 //!
 //! The verdict is the program's exit code, and its last line says *exactly once* only when every check held.
 
-mod cluster;
 mod input;
-mod interruption;
 mod report;
 mod scenario;
 mod table;
@@ -22,13 +18,11 @@ mod wire;
 
 use std::{
     io::{self, IsTerminal as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tempfile::TempDir;
-use thiserror::Error;
 
 use sequor_client::{
     Client, Config,
@@ -36,17 +30,19 @@ use sequor_client::{
 };
 
 use self::{
-    cluster::Cluster,
     input::Input,
-    interruption::Interruptions,
     report::Report,
-    scenario::{LINES_MIN, Scenario, wait_for_leader},
+    scenario::{LINES_MIN, Scenario},
     table::{Load, Row},
 };
 use crate::{
     cli::{Global, Shape},
-    exit::{Exit, Failure, Verdict},
-    output, shell,
+    cluster::{Cluster, wait_for_leader},
+    exit::Failure,
+    interruption::Interruptions,
+    output,
+    place::Place,
+    shell,
     visible::visible,
     words::count,
 };
@@ -103,42 +99,6 @@ pub(crate) struct QuickstartArgs {
     output: Shape,
 }
 
-/// There is no place for the cluster.
-#[derive(Debug, Error)]
-#[error("cannot make a temporary directory")]
-pub(crate) struct PlaceError {
-    #[from]
-    source: io::Error,
-}
-
-impl Verdict for PlaceError {
-    fn exit(&self) -> Exit {
-        Exit::Error
-    }
-}
-
-/// Where the cluster lives.
-enum Place {
-    Temporary(TempDir),
-    Kept(PathBuf),
-}
-
-impl Place {
-    fn new(keep: Option<PathBuf>) -> Result<Self, PlaceError> {
-        Ok(match keep {
-            Some(path) => Self::Kept(path),
-            None => Self::Temporary(tempfile::Builder::new().prefix("sequor-quickstart-").tempdir()?),
-        })
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Temporary(dir) => dir.path(),
-            Self::Kept(path) => path,
-        }
-    }
-}
-
 pub(crate) async fn run(args: QuickstartArgs, global: &Global) -> Result<(), Failure> {
     let mut interruptions = Interruptions::listen()?;
     // Whichever comes first: the play that is not played to its end is dropped, and stops and removes its cluster.
@@ -154,7 +114,7 @@ async fn play(args: QuickstartArgs, global: &Global) -> Result<(), Failure> {
         true => None,
         false => Some(Input::read(args.file.as_deref(), LINES_MIN).await?),
     };
-    let place = Place::new(args.keep.clone())?;
+    let place = Place::new(args.keep.clone(), "sequor-quickstart-")?;
     let mut cluster = Cluster::start(place.path(), BROKERS)?;
     let mut config = Config::load(cluster.context())?;
     config.deadline = global.deadline;
