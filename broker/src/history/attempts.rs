@@ -106,6 +106,19 @@ impl Attempts {
         }
     }
 
+    /// Numbers that were acknowledged, with their places, by any attempt.
+    pub(super) fn acknowledged(&self) -> u64 {
+        let written = self.list.iter().filter(|attempt| matches!(attempt.fate, Fate::Written(_)));
+        let mut ranges: Vec<_> = written.map(|attempt| (attempt.first, attempt.end())).collect();
+        ranges.sort_unstable();
+        let (mut count, mut counted) = (0, 0);
+        for (first, end) in ranges {
+            count += end.saturating_sub(first.max(counted));
+            counted = counted.max(end);
+        }
+        count
+    }
+
     /// How many there are: the next one has this place.
     pub(super) fn count(&self) -> usize {
         self.list.len()

@@ -31,7 +31,7 @@ pub struct Seen {
     pub refused: u64,
     /// Of unknown outcome.
     pub unknown: u64,
-    /// Records of acknowledged batches.
+    /// Records that were acknowledged, each counted once.
     pub records: u64,
     /// Records in the log.
     pub held: u64,
@@ -168,6 +168,7 @@ impl Checker {
             self.unsound("there is no log to compare it with".into());
         }
         self.seen.held = self.held.end();
+        self.seen.records = self.attempts.iter().map(Attempts::acknowledged).sum();
         self.attempts.iter_mut().for_each(Attempts::sort);
         self.check_ends();
         self.check_log();
@@ -226,7 +227,6 @@ impl Checker {
         self.seen.written += 1;
         self.seen.duplicates += u64::from(duplicate);
         let told: u64 = places.iter().map(|place| u64::from(place.count)).sum();
-        self.seen.records += told;
         let Some((producer, attempt)) = self.settle(id, Fate::Written(places.to_vec())) else { return };
         let Attempt { floor, mut first, count, .. } = attempt;
         if told != u64::from(count) {

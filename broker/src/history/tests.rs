@@ -242,6 +242,12 @@ fn a_batch_in_several_places_is_looked_for_in_all_of_them() {
     let sound = [run_of(0, "a", 1, 0, 1), run(1, "b", 0), run_of(5, "a", 2, 1, 3)];
     let verdict = judge_with(&clients, &sound);
     assert!(verdict.holds(), "{verdict:?}");
+    let again = [
+        invoked_under(4, "a", 3, 1, 3),
+        Event::Written { id: 4, places: vec![Place { offset: 5, count: 3 }], duplicate: true },
+    ];
+    let twice = judge_with(&[&clients[..], &again].concat(), &sound);
+    assert_eq!((twice.holds(), twice.seen.records), (true, verdict.seen.records), "it is counted once");
     assert_finds(&judge_with(&clients, &sound[..2]), |violation| {
         matches!(violation, Violation::Lost { sequence: 1, offset: 5, .. })
     });

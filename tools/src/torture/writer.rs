@@ -9,7 +9,7 @@
 //! It is the real library, with the default acknowledgement. A crash is one of two: everything stops at once, and what is
 //! in flight has no outcome; or the old life goes on beside the new one, a zombie that does not know that it was replaced.
 //! A new life goes on where the brokers say that the name stands, or sends once more what it knows no outcome of, cut in
-//! other batches. Every number has one content, so whatever becomes of it, there is one right answer.
+//! other batches. Now and then numbers are sealed just when they are sent, and nobody knows which comes first. Every number has one content, so whatever becomes of it, there is one right answer.
 
 use std::{
     collections::VecDeque,
@@ -31,7 +31,7 @@ use tokio::{
 use sequor_broker::history::{Event, Place};
 use sequor_client::{
     Acknowledgement, AppendError, Client, Config, Producer, Receipt,
-    protocol::{Resolved, Sequence},
+    protocol::{Epoch, ProducerId, Resolved, Sequence},
 };
 
 use super::{allowance::Allowance, content, history::Recorder};
@@ -41,20 +41,23 @@ use crate::exit::{Exit, Verdict};
 const REOPEN_MS: std::ops::Range<u64> = 1..200;
 /// How long a life lasts, if nothing ends it. Milliseconds.
 const LIFE_MS: std::ops::Range<u64> = 1_000..20_000;
-/// How long a patient writer, and an impatient one, waits for the outcome of a batch. Milliseconds.
-const PATIENT_MS: std::ops::Range<u64> = 15_000..30_000;
-const IMPATIENT_MS: std::ops::Range<u64> = 50..2_000;
+/// How long a patient writer, an impatient one, and one that cannot wait at all, waits for the outcome of a batch. The last
+/// gives numbers up even when nothing is wrong. Milliseconds.
+const PATIENCE_MS: [std::ops::Range<u64>; 3] = [15_000..30_000, 200..2_000, 5..50];
 /// Longest wait for the goodbye of a zombie.
 const ZOMBIE_PAUSE_MS: std::ops::Range<u64> = 0..1_500;
-/// Records in the batch that a zombie sends when it wakes up.
+/// Batches that a zombie sends when it wakes up, each after the outcome of the one before; and records in each.
+const ZOMBIE_BATCHES: usize = 3;
 const ZOMBIE_RECORDS: u32 = 3;
+/// How often numbers are given up just when they are sent: once in so many batches.
+const SEALED_SHARE: u32 = 400;
 
 /// What writers share.
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) recorder: Recorder,
     pub(super) allowance: Allowance,
-    /// Records that were acknowledged.
+    /// Records that were acknowledged, at least.
     pub(super) acknowledged: AtomicU64,
     /// Times that a client crashed, in either way.
     pub(super) crashes: AtomicU64,
@@ -111,6 +114,12 @@ impl Uncertain {
         if self.0.is_none_or(|before| cut.first < before.first) {
             self.0 = Some(cut);
         }
+    }
+}
+
+impl Cut {
+    fn last(self) -> u64 {
+        self.first + u64::from(self.count) - 1
     }
 }
 
@@ -203,8 +212,9 @@ impl Writer {
         {
             self.resolve(&client, uncertain).await;
         }
-        let milliseconds = if self.rng.random_ratio(1, 3) { IMPATIENT_MS } else { PATIENT_MS };
-        let deadline = Duration::from_millis(self.rng.random_range(milliseconds));
+        let patience =
+            if self.rng.random_ratio(2, 3) { 0 } else { self.rng.random_range(1..PATIENCE_MS.len()) };
+        let deadline = Duration::from_millis(self.rng.random_range(PATIENCE_MS[patience].clone()));
         let mut opening = client.producer(&self.name).in_flight(self.load.in_flight).deadline(deadline);
         if self.rng.random_ratio(1, 2) {
             opening = opening.keep_numbers();
@@ -227,19 +237,9 @@ impl Writer {
 
     /// Asks what became of the last number of a batch, and perhaps gives the whole of it up.
     async fn resolve(&mut self, client: &Client, cut: Cut) {
-        let sequence = cut.first + u64::from(cut.count) - 1;
         let Ok(Some(known)) = client.lookup(&self.name).await else { return };
         let seal = self.rng.random_ratio(1, 2);
-        let producer = self.name.clone();
-        match client.resolve(known.id, known.epoch, Sequence(sequence), seal).await {
-            Ok(Resolved::Sealed) => self.desk.recorder.record(&Event::Sealed { producer, sequence }),
-            Ok(Resolved::Committed { offset }) => {
-                let offset = offset.map(|offset| offset.0);
-                self.desk.recorder.record(&Event::Committed { producer, sequence, offset });
-            }
-            // Open is no promise, and without an answer there is none either.
-            Ok(Resolved::Open) | Err(_) => {}
-        }
+        self.desk.resolve(client, &self.name, (known.id, known.epoch), cut.last(), seal).await;
     }
 
     async fn write(&mut self, life: &mut Life) -> Result<End, WriterError> {
@@ -281,7 +281,15 @@ impl Writer {
     async fn send(&mut self, life: &mut Life, count: u32) -> bool {
         let first = life.cursor;
         life.cursor += u64::from(count);
-        let flying = self.desk.send(&self.name, &life.producer, first, count).await;
+        let send = self.desk.send(&self.name, &life.producer, first, count);
+        let flying = if self.load.crashes && self.rng.random_ratio(1, SEALED_SHARE) {
+            let (known, last) = (life.producer.opened(), life.cursor - 1);
+            let seal = self.desk.resolve(&life.client, &self.name, (known.id, known.epoch), last, true);
+            // In this order: the seal is asked for first.
+            tokio::join!(seal, send).1
+        } else {
+            send.await
+        };
         let taken = flying.is_some();
         life.flying.extend(flying);
         taken
@@ -323,9 +331,11 @@ async fn haunt(
     pause: Duration,
 ) -> Result<(), WriterError> {
     sleep(pause).await;
-    flying.extend(desk.send(&name, &producer, cursor, ZOMBIE_RECORDS).await);
-    for flying in flying {
-        desk.settle(&name, flying, &mut Uncertain::default()).await?;
+    for batch in (0..).map(|batch| cursor + batch * u64::from(ZOMBIE_RECORDS)).take(ZOMBIE_BATCHES) {
+        flying.extend(desk.send(&name, &producer, batch, ZOMBIE_RECORDS).await);
+        for flying in flying.drain(..) {
+            desk.settle(&name, flying, &mut Uncertain::default()).await?;
+        }
     }
     drop(producer);
     client.close().await;
@@ -333,6 +343,27 @@ async fn haunt(
 }
 
 impl Desk {
+    /// Asks what became of a number, and gives it up if `seal` is set. Its batch has to end there.
+    async fn resolve(
+        &self,
+        client: &Client,
+        producer: &str,
+        (id, epoch): (ProducerId, Epoch),
+        sequence: u64,
+        seal: bool,
+    ) {
+        let producer = producer.to_owned();
+        match client.resolve(id, epoch, Sequence(sequence), seal).await {
+            Ok(Resolved::Sealed) => self.recorder.record(&Event::Sealed { producer, sequence }),
+            Ok(Resolved::Committed { offset }) => {
+                let offset = offset.map(|offset| offset.0);
+                self.recorder.record(&Event::Committed { producer, sequence, offset });
+            }
+            // Open is no promise, and without an answer there is none either.
+            Ok(Resolved::Open) | Err(_) => {}
+        }
+    }
+
     /// Hands a batch over; none if the library takes nothing any more.
     async fn send(&self, name: &str, producer: &Producer, first: u64, count: u32) -> Option<Flying> {
         let (batch, digest) = content::batch(name, first, count);
@@ -358,7 +389,9 @@ impl Desk {
         let outcome = acknowledgement.await;
         let (event, learnt) = match outcome {
             Ok(receipt) => {
-                self.acknowledged.fetch_add(receipt.records.into(), Ordering::Relaxed);
+                // What somebody may have been told before is not counted again.
+                let new = if receipt.duplicate { 0 } else { u64::from(receipt.records) };
+                self.acknowledged.fetch_add(new, Ordering::Relaxed);
                 let found = receipt.first_sequence.0;
                 if found != cut.first {
                     let producer = producer.to_owned();
