@@ -141,22 +141,16 @@ impl Arena {
         Ok(())
     }
 
-    /// Waits until all brokers have the same log, all of it committed, when nobody writes any more.
-    pub(super) async fn rest(&mut self) -> Result<(), Failure> {
+    /// Waits until all brokers have the same log, all of it committed, when nobody writes any more; its last index.
+    pub(super) async fn rest(&mut self) -> Result<u64, Failure> {
         let start = Instant::now();
         loop {
             self.cluster.check()?;
             let rows = self.look().await;
-            let level = |leader: &Row| {
-                let at_rest = |row: &Row| {
-                    row.last_index == leader.last_index
-                        && row.applied == row.last_index
-                        && row.commit == row.last_index
-                };
-                rows.iter().all(at_rest)
-            };
-            if well(&rows).is_some_and(level) {
-                return Ok(());
+            if let Some(last) = well(&rows).and_then(|leader| leader.last_index)
+                && rows.iter().all(|row| [row.last_index, row.commit, row.applied] == [Some(last); 3])
+            {
+                return Ok(last);
             }
             if start.elapsed() > HEALING_TIMEOUT {
                 return Err(ArenaError::NotWell { said: said(&rows) }.into());

@@ -164,7 +164,7 @@ impl Attack {
         while let Some(writer) = writers.join_next().await {
             joined(writer)?;
         }
-        self.arena.rest().await?;
+        let committed = self.arena.rest().await?;
         progress.say("reading the log from all disks");
         let end = self.arena.client.end().await?.end;
         let (config, desk) = (self.arena.config.clone(), Arc::clone(&self.arena.desk));
@@ -174,7 +174,7 @@ impl Attack {
         while let Some(reader) = readers.join_next().await {
             reader.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         }
-        self.survey().await?;
+        self.survey(committed).await?;
         progress.finish();
         Ok(self.done)
     }
@@ -232,12 +232,12 @@ impl Attack {
         }
     }
 
-    /// Stops the brokers and reads their disks.
-    async fn survey(&mut self) -> Result<(), Failure> {
+    /// Stops the brokers and reads their disks, up to an index of which all of them knew that it is committed.
+    async fn survey(&mut self, committed: u64) -> Result<(), Failure> {
         let arena = &mut self.arena;
         arena.stop().await?;
         for broker in arena.brokers() {
-            survey::survey(&arena.desk.recorder, broker, &arena.cluster.data(broker))?;
+            survey::survey(&arena.desk.recorder, broker, &arena.cluster.data(broker), committed)?;
         }
         arena.desk.recorder.flush()?;
         let done = &mut self.done;

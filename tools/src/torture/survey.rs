@@ -1,7 +1,9 @@
 //! What each broker's disk holds at the end, read when the broker has stopped.
 //!
 //! Clients only ever see the leader's log. Here the committed part of every broker's own log is read, entry by entry, as
-//! `wal verify` reads it, and becomes events: what is held, and what was given up.
+//! `wal verify` reads it, and becomes events: what is held, and what was given up. A disk may know of less to be committed
+//! than its broker did, as the last commits of a log need not be written down; so whoever asked the brokers at the end
+//! says how far it goes.
 
 use std::{
     collections::HashMap,
@@ -16,7 +18,7 @@ use sequor_broker::{
 };
 use sequor_client::protocol::{BrokerId, ProducerId, batch::Batch};
 use sequor_wal::{
-    Damage, InspectError, Item, Kind,
+    Damage, Index, InspectError, Item, Kind,
     disk::{mmap::OpenDirError, read_only::ReadOnlyDisk},
     inspect,
 };
@@ -67,11 +69,16 @@ impl Verdict for SurveyError {
     }
 }
 
-/// Records what the log in a data directory holds.
+/// Records what the log in a data directory holds, up to the last index of which the broker knew that it is committed.
 ///
 /// # Errors
 /// If it is damaged, or cannot be read.
-pub(super) fn survey(recorder: &Recorder, broker: BrokerId, path: &Path) -> Result<(), SurveyError> {
+pub(super) fn survey(
+    recorder: &Recorder,
+    broker: BrokerId,
+    path: &Path,
+    committed: Index,
+) -> Result<(), SurveyError> {
     let own = || path.to_path_buf();
     let disk = ReadOnlyDisk::open(path)?;
     let inspection = inspect(&disk).map_err(|source| SurveyError::Inspect { path: own(), source })?;
@@ -79,7 +86,7 @@ pub(super) fn survey(recorder: &Recorder, broker: BrokerId, path: &Path) -> Resu
     if let Some(damage) = inspection.findings().listed().first() {
         return Err(damaged(damage.clone()));
     }
-    let commit = inspection.commit();
+    let commit = committed.max(inspection.commit());
     let mut log = Log { recorder, broker: broker.0, names: HashMap::new(), end: 0 };
     for item in inspection.walk(0) {
         let entry = match item.map_err(damaged)? {
