@@ -73,9 +73,9 @@ const BATCH_MAX: u32 = 1_000;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-It starts its own brokers, behind a relay that delays, loses, doubles and reorders datagrams; writes and reads through
-the library; makes things go wrong, one after the other, by lot from the seed; and at the end compares what clients were
-told and readers were given with the log on every broker's disk. It is over when all of --seconds, --kills and
+It starts its own brokers, behind a relay that delays, loses, doubles and reorders datagrams; writes and reads through \
+the library; makes things go wrong, one after the other, by lot from the seed; and at the end compares what clients \
+were told and readers were given with the log on every broker's disk. It is over when all of --seconds, --kills and \
 --records that are given are reached. With both --kills and --records, the records are spread over the kills.
 
 The faults:
@@ -87,17 +87,17 @@ The faults:
   power                     power cut of one broker or of all, from copied images of their disks
   sync                      a sync of a broker fails
 
-A fault that needs a right or a tool that is missing here is skipped, and the report says so: `power` needs root and
+A fault that needs a right or a tool that is missing here is skipped, and the report says so: `power` needs root and \
 loop devices, `sync` needs strace.
 
-Exit code 1: a promise was broken; the directory with the history and all data is kept. 5: the cluster did not come
+Exit code 1: a promise was broken; the directory with the history and all data is kept. 5: the cluster did not come \
 back when nothing was wrong any more.
 
 Examples:
   sequor torture
   sequor torture --seconds 600 --seed 7 --brokers 5 --history run.ndjson
   sequor torture --faults all --seconds 300
-  sequor torture --faults leader --kills 1000 --records 10000000
+  sequor torture --faults leader --kills 1000 --records 10000000 --batch 9
   sequor torture --check run.ndjson -o json")]
 pub(crate) struct TortureArgs {
     /// Leaders to kill.
