@@ -290,8 +290,12 @@ impl Layer {
         if found > FILE_BYTES_MAX {
             return Err(ConfigError::TooLarge { path: path.to_path_buf(), found });
         }
-        let text = fs::read_to_string(path).map_err(read)?;
-        let mut layer: Self = toml::from_str(&text)
+        Self::parse(path, &fs::read_to_string(path).map_err(read)?)
+    }
+
+    /// Reads the text of a file that stands at `path`.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let mut layer: Self = toml::from_str(text)
             .map_err(|error| ConfigError::File { path: path.to_path_buf(), source: Box::new(error) })?;
         layer.rebase(path.parent().unwrap_or(Path::new("")));
         Ok(layer)

@@ -19,6 +19,8 @@
 #[cfg(feature = "io")]
 pub mod config;
 pub mod core;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 #[cfg(feature = "history")]
 pub mod history;
 #[cfg(feature = "io")]

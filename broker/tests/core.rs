@@ -10,8 +10,8 @@ use sequor_broker::core::time::Time;
 use sequor_broker::core::{Caller, SessionId, Subscription};
 use sequor_client::protocol::batch::{Batch, BatchBuilder};
 use sequor_client::protocol::{
-    Acks, Append, BrokerId, Context, Epoch, Feature, HighWater, Lookup, Offset, Refusal, Request, RequestId,
-    Response, Revision, Role, Sequence,
+    Acks, Append, BrokerId, Context, Epoch, Feature, HighWater, Instance, KeepAlive, Lookup, Offset, Open,
+    OpenSession, Refusal, Request, RequestId, Resolve, Response, Revision, Role, Sequence,
 };
 use sequor_wal::Identity;
 use sequor_wal::disk::memory::MemoryDisk;
@@ -479,8 +479,8 @@ fn a_halt_in_the_middle_of_a_long_log_says_why_and_stays() {
     Identity::create(&disk, &identity).unwrap();
     Identity::load(&disk).unwrap().set_incarnation(&disk, [1; 16]).unwrap();
     let mut core = restart(&disk, 2, &genesis);
-    while let Some(order) = core.poll_spare() {
-        core.handle_spare(order.run().unwrap());
+    while let Some(order) = core.poll_spare(Time(1)) {
+        core.handle_spare(Time(1), order.run().unwrap());
     }
     // A leader whose second entry is earlier, by log time, than its first; thousands of sound ones follow.
     let times = [9, 1].into_iter().chain(std::iter::repeat_n(9, 4000));
@@ -496,12 +496,131 @@ fn a_halt_in_the_middle_of_a_long_log_says_why_and_stays() {
     core.handle_peer(Time(1), BrokerId(1), message);
     for _ in 0..10 {
         core.pass(Time(1), 0);
-        if let Some(ticket) = core.poll_ticket() {
+        if let Some(ticket) = core.poll_ticket(Time(1)) {
             core.handle_synced(Time(1), ticket.run().unwrap());
         }
     }
     let halt = core.halted().expect("log time must never fall").to_string();
     assert!(halt.starts_with("entry 2 carries log time 1 ms"), "{halt}");
     assert_eq!(core.applied_index(), 1, "nothing after it was applied");
-    assert!(core.poll_ticket().is_none() && !core.wants_pass());
+    assert!(core.poll_ticket(Time(1)).is_none() && !core.wants_pass());
+}
+
+#[test]
+fn a_leader_whose_disk_is_full_refuses_what_would_be_written_and_goes_on_by_itself() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    let session =
+        match trio.call(Request::OpenSession(OpenSession { instance: Instance([2; 16]), ttl_ms: 5000 })) {
+            Response::Opened(session) => session.id,
+            other => panic!("not opened: {other:?}"),
+        };
+    trio.disks[0].fill(true);
+    // Until a segment is full and the next one could not be made.
+    let mut next = 0;
+    let large = "x".repeat(900 << 10);
+    while !trio.core(1).is_full() {
+        assert_eq!(offset_of(&trio.call(append(producer, next, &large))), (Offset(next), false));
+        next += 1;
+    }
+    let full = Response::Refused(Refusal::Full { segment_bytes: 4 << 20 });
+    assert!(trio.core(1).status().is_full);
+    assert_eq!(trio.call_at_once(append(producer, next, "no room")), full);
+    assert_eq!(trio.call_at_once(append(producer, next + 1, "what follows it is no gap")), full);
+    let open = Open { name: "b".into(), instance: Instance([3; 16]), expected_epoch: Epoch(0) };
+    assert_eq!(trio.call_at_once(Request::Open(open)), full);
+    let resolve = Resolve { producer, epoch: Epoch(1), sequence: Sequence(next), seal: true };
+    assert_eq!(trio.call_at_once(Request::Resolve(resolve)), full);
+    assert_eq!(offset_of(&trio.call_at_once(append(producer, 0, &large))), (Offset(0), true), "a known fact");
+    let alive = trio.call(Request::KeepAlive(KeepAlive { session }));
+    assert!(matches!(alive, Response::Alive(_)), "the reserve is for this: {alive:?}");
+
+    trio.disks[0].fill(false);
+    assert_eq!(trio.call_at_once(append(producer, next, "tried again too early")), full);
+    trio.now = trio.now + 1_000_000;
+    trio.settle();
+    assert!(!trio.core(1).is_full());
+    assert_eq!(offset_of(&trio.call(append(producer, next, "room"))), (Offset(next), false));
+}
+
+#[test]
+fn a_follower_whose_disk_is_full_for_good_acknowledges_nothing_and_catches_up_when_there_is_room() {
+    let mut trio = Trio::start();
+    trio.disks[2].fill(true);
+    trio.elect_first();
+    let producer = trio.open("a");
+    let large = "x".repeat(900 << 10);
+    for sequence in 0..16 {
+        assert_eq!(offset_of(&trio.call(append(producer, sequence, &large))), (Offset(sequence), false));
+    }
+    let last = trio.core(1).status().last_index;
+    assert!(trio.core(3).is_full() && trio.core(3).log().durable() < last, "its reserve is used up");
+    trio.disks[2].fill(false);
+    trio.now = trio.now + 1_000_000;
+    for _ in 0..20 {
+        trio.now = trio.now + TICK_US;
+        let now = trio.now;
+        trio.core(1).handle_tick(now);
+        trio.settle();
+    }
+    assert_eq!(trio.core(3).log().durable(), trio.core(1).status().last_index);
+    assert!(!trio.core(3).is_full());
+}
+
+/// Lets time pass while the disk of broker 1 hangs, and those of the others too or not.
+fn hang(trio: &mut Trio, ms: u64, all: bool) {
+    for _ in 0..ms * 1000 / TICK_US {
+        trio.now = trio.now + TICK_US;
+        let now = trio.now;
+        for id in 1..=3 {
+            trio.core(id).handle_tick(now);
+            trio.pass(id);
+        }
+        for id in [2, 3, 1] {
+            trio.deliver_to(id);
+            if id != 1 && !all {
+                trio.sync(id);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_leader_whose_disk_hangs_refuses_then_hands_over_to_a_broker_whose_disk_works() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    (2..=3).for_each(|id| trio.deliver_to(id));
+    (2..=3).for_each(|id| assert!(trio.sync(id)));
+    trio.deliver_to(1);
+    let (_, response) = trio.answer().expect("two disks of three have it, though not the leader's");
+    assert_eq!(offset_of(&response), (Offset(0), false));
+    hang(&mut trio, 80, false);
+    assert_eq!(trio.call_at_once(append(producer, 1, "y")), Response::Refused(Refusal::Unavailable));
+    assert!(trio.core(1).leads());
+    hang(&mut trio, 150, false);
+    assert!(!trio.core(1).leads() && (2..=3).any(|id| trio.core(id).leads()), "it is left");
+}
+
+#[test]
+fn a_stall_of_a_disk_that_all_share_deposes_nobody_until_two_election_timeouts() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    hang(&mut trio, 150, true);
+    (1..=3).for_each(|id| _ = trio.sync(id));
+    trio.settle();
+    assert!(trio.core(1).leads());
+    assert_eq!(offset_of(&trio.answer().unwrap().1), (Offset(0), false));
+    assert_eq!(offset_of(&trio.call(append(producer, 1, "y"))), (Offset(1), false));
+
+    trio.ask(append(producer, 2, "z"));
+    trio.pass(1);
+    hang(&mut trio, 290, true);
+    assert!(trio.core(1).leads());
+    hang(&mut trio, 20, true);
+    assert!(!trio.core(1).leads());
+    assert_eq!(trio.answer().unwrap().1, Response::Refused(Refusal::OutcomeUnknown));
 }

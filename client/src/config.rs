@@ -143,7 +143,8 @@ impl Config {
         Self::parse(path, &text)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    /// The configuration that the text of a context file describes; `path` is where it stands.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let own = || path.to_path_buf();
         let file: ContextFile = toml::from_str(text)
             .map_err(|source| ConfigError::Parse { path: own(), source: Box::new(source) })?;

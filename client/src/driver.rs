@@ -27,7 +27,7 @@ use crate::{
     config::Config,
     connection::{Dial, FRAMES_MAX, Follow, Lines, LinkError, Network, News},
     core::{self, Call, Event, Failure, ProducerKey, Session, SubscriptionKey, Time, Transmit},
-    error::{AppendError, CallError, TailError},
+    error::{AppendError, CallError},
     pipeline::{Limits, Pipeline},
     producer::Receipt,
     protocol::{
@@ -443,7 +443,7 @@ impl Driver {
             }
             Event::SubscriptionEnded { subscription, why } => {
                 if let Some(tailing) = self.tails.remove(&subscription) {
-                    let _gone = tailing.deliveries.send(Err(TailError::Refused(why)));
+                    let _gone = tailing.deliveries.send(Err(why.into()));
                 }
             }
             Event::Found { .. }

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::{
     connection::LinkError,
-    core::{Failure, OpenFailure},
+    core::{Failure, OpenFailure, SubscriptionFailure},
     protocol::{BrokerId, Epoch, Refusal, Sequence},
     tls::TlsError,
 };
@@ -148,9 +148,9 @@ pub enum CallError {
 /// Why a tail is over.
 #[derive(Clone, Debug, Error)]
 pub enum TailError {
-    /// A broker refused it for good.
+    /// A broker refused it for good, or what comes next cannot be read from anybody.
     #[error("the tail cannot go on")]
-    Refused(#[source] Refusal),
+    Failed(#[from] SubscriptionFailure),
     /// The client was closed.
     #[error("the client was closed")]
     Closed,

@@ -19,6 +19,8 @@
 //! | the rest (feature `driver`) | tokio and quinn around it: [`Client`], [`Producer`], [`Tail`] |
 
 pub mod core;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 pub mod protocol;
 #[cfg(feature = "driver")]
 pub mod transport;

@@ -8,8 +8,8 @@ use std::{error::Error, time::Duration};
 
 use bytes::Bytes;
 use sequor_client::{
-    AppendError, Client, Config, ConnectError, Producer, Record,
-    core::Failure,
+    AppendError, Client, Config, ConnectError, Producer, Record, TailError,
+    core::{Failure, SubscriptionFailure},
     protocol::{BrokerId, Offset, Refusal, batch::BatchBuilder},
 };
 use stub::Stub;
@@ -193,6 +193,28 @@ async fn a_tail_gives_records_or_the_rest_of_their_batch() -> Tested {
     assert_eq!(tail.next_batch().await?.first_offset, Offset(5));
     assert_eq!(tail.position(), Offset(10));
     Ok(())
+}
+
+#[tokio::test]
+async fn a_tail_ends_at_a_batch_that_nobody_can_read() -> Tested {
+    let stub = Stub::start();
+    let client = Client::connect(&stub.config()).await?;
+    let producer = client.producer("one").open().await?;
+    append(&producer, 0..3).await?;
+    stub.rot();
+    append(&producer, 3..6).await?;
+    let mut tail = client.tail(Offset(0)).await?;
+    for number in 0..3 {
+        assert_eq!(tail.next().await?.record.value, Some(value(number)));
+    }
+    let error = tail.next().await.err().ok_or("it read what is damaged")?;
+    let TailError::Failed(SubscriptionFailure::Unreadable { offset: Offset(3), found, .. }) = &error else {
+        return Err(error.into());
+    };
+    assert!(matches!(found, Refusal::BadChecksum { .. }), "{found}");
+    assert!(matches!(tail.next().await, Err(TailError::Closed)), "it is over");
+    // Others of the same client go on.
+    append(&producer, 6..9).await
 }
 
 #[tokio::test]

@@ -105,6 +105,17 @@ fn what_is_reserved_is_refused_by_name() {
     }
 }
 
+/// A megabyte of places without batches would be a list of five.
+#[test]
+fn a_delivery_of_nothing_but_places_is_not_believed() {
+    let body = Bytes::from_static(&[0, 0, 0]);
+    for (length, believed) in [(0, false), (63, false), (64, true)] {
+        let payload = [&[0; 8][..], &(length as u32).to_le_bytes(), &vec![1; length]].concat();
+        let frame = RawFrame { payload: payload.into(), ..raw_frame(Kind::Delivery, body.clone()) };
+        assert_eq!(frame.response().is_ok(), believed, "{length}");
+    }
+}
+
 fn raw_frame(kind: Kind, body: Bytes) -> RawFrame {
     RawFrame { kind: kind as u16, flags: 0, id: RequestId(1), body, payload: Bytes::new() }
 }

@@ -19,6 +19,7 @@
 
 use std::{
     future::ready,
+    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -28,11 +29,11 @@ use thiserror::Error;
 use tokio::{
     fs::File,
     io::{AsyncBufRead, AsyncRead, BufReader, stdin},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 
 use sequor_client::{
-    Client, OpenProducer,
+    Client, OpenError, OpenProducer,
     protocol::{
         self, Codec, Producer, Remembered,
         batch::{BatchBuilder, PushError},
@@ -45,6 +46,7 @@ use crate::{
     confirmation::{Confirmation, Kind, OnItsWay, Print, Run},
     exit::{Exit, Failure, Verdict},
     form::Form,
+    interruption::{Interruption, Interruptions},
     past::Past,
     pieces::{Piece, Pieces, wall_clock_ms},
     remote,
@@ -76,6 +78,9 @@ Nothing is compared, and each line is written once within this run alone: do NOT
 not end with code 0, since it would append again what was written. It says how many lines of the input were written \
 for sure. To learn how many there are in the end, run `sequor append --continue --producer NAME /dev/null`: the number \
 that were already there, less the number at the start of the run, is how many lines to leave out of the next input.
+
+Ctrl-C ends the reading: what was read is still written, and the command says how far it came, with code 130. A second \
+one does not wait for that.
 
 Without --producer every run writes under a session of its own: each line once, through all retries, but nobody can go \
 on where it stopped, and running the same command again writes the input once more.
@@ -187,6 +192,14 @@ pub(crate) enum AppendError {
         /// Why.
         source: std::io::Error,
     },
+    /// The producer cannot be opened.
+    #[error("cannot write as producer {producer:?}")]
+    NotOpened {
+        /// The producer.
+        producer: String,
+        /// Why.
+        source: OpenError,
+    },
     /// The input is not the one from which the producer wrote before.
     #[error(
         "the input is another one: {word} {} is not what producer {producer:?} wrote as sequence {number} (offset \
@@ -234,6 +247,17 @@ pub(crate) enum AppendError {
         /// The last piece, counted from 1.
         last: u64,
     },
+    /// Nobody waits for the outcome.
+    #[error(
+        "the {word}s on their way may or may not be written: it was not waited for. Of a producer with a name, \
+         `sequor producer show NAME` tells how many are"
+    )]
+    Abandoned {
+        /// What a piece is called.
+        word: &'static str,
+        /// Who did not wait.
+        source: Interruption,
+    },
     /// The log does not have all numbers of the producer.
     #[error(
         "the log has no record of producer {producer:?} with sequence {number}, which was given up or is no longer kept: \
@@ -251,6 +275,8 @@ impl Verdict for AppendError {
     fn exit(&self) -> Exit {
         match self {
             Self::Open { .. } => Exit::Error,
+            Self::NotOpened { source, .. } => source.exit(),
+            Self::Abandoned { source, .. } => source.exit(),
             Self::Different { .. } | Self::Shorter { .. } | Self::Sealed { .. } | Self::Missing { .. } => {
                 Exit::Precondition
             }
@@ -264,6 +290,7 @@ pub(crate) async fn run(args: AppendArgs, global: &Global) -> Result<(), Failure
     let mut pieces = Pieces::new(BufReader::with_capacity(READ_BYTES, input), args.form.clone());
     let client = remote::connect(global).await?;
     let producer = begin(&args, global, &client, &mut pieces).await?;
+    let pieces_word = pieces.word();
     let run = Run {
         producer: args.producer.clone().unwrap_or_else(|| format!("#{}", producer.opened().id)),
         word: pieces.word(),
@@ -275,12 +302,29 @@ pub(crate) async fn run(args: AppendArgs, global: &Global) -> Result<(), Failure
         },
     };
     let confirmation = Confirmation::new(run.clone(), bytes, args.output);
+    let mut interruptions = Interruptions::listen()?;
+    let (stop, stopped) = watch::channel(None);
+    tokio::select! {
+        written = write(&args, &mut pieces, &producer, (run, confirmation), stopped) => written?,
+        abandoned = abandon(&mut interruptions, &stop, pieces_word) => return Err(abandoned.into()),
+    }
+    client.close().await;
+    Ok(())
+}
+
+/// Writes the pieces of the input, to its end or until it is stopped, and waits until it is known what became of them.
+async fn write<R: AsyncBufRead + Unpin>(
+    args: &AppendArgs,
+    pieces: &mut Pieces<R>,
+    producer: &sequor_client::Producer,
+    (run, confirmation): (Run, Confirmation),
+    stopped: watch::Receiver<Option<Interruption>>,
+) -> Result<(), Failure> {
     let (to_confirm, on_their_way) = mpsc::channel(args.in_flight());
     let (sent, confirmed) =
-        tokio::join!(send(&args, &mut pieces, &producer, to_confirm), confirmation.run(on_their_way));
+        tokio::join!(send(args, pieces, producer, to_confirm, stopped), confirmation.run(on_their_way));
     // What could not be confirmed weighs more than what could not be read: its outcome may be unknown.
-    confirmed?;
-    sent?;
+    let (confirmation, interruption) = (confirmed?, sent?);
     if args.acks != Acks::Quorum {
         // What was confirmed early has its outcome only now; what was lost says more than that something failed.
         let flushed = producer.flush().await;
@@ -289,8 +333,21 @@ pub(crate) async fn run(args: AppendArgs, global: &Global) -> Result<(), Failure
         }
         flushed?;
     }
-    client.close().await;
-    Ok(())
+    match interruption {
+        Some(interruption) => Err(confirmation.stopped(interruption.into()).into()),
+        None => Ok(()),
+    }
+}
+
+/// Stops the reading of the input at the first signal. Done at the second one: who sends it does not wait.
+async fn abandon(
+    interruptions: &mut Interruptions,
+    stop: &watch::Sender<Option<Interruption>>,
+    word: &'static str,
+) -> AppendError {
+    stop.send_replace(Some(interruptions.next().await));
+    let source = interruptions.next().await;
+    AppendError::Abandoned { word, source }
 }
 
 /// Opens the producer behind all that it has written, which is compared with the input; or a session.
@@ -313,7 +370,8 @@ async fn begin<R: AsyncBufRead + Unpin>(
     {
         job.skip(pieces, &known).await?;
     }
-    let producer = style(client.producer(name)).keep_numbers().open().await?;
+    let opened = style(client.producer(name)).keep_numbers().open().await;
+    let producer = opened.map_err(|source| AppendError::NotOpened { producer: name.clone(), source })?;
     if !args.goes_on {
         job.skip(pieces, producer.opened()).await?;
     }
@@ -323,12 +381,25 @@ async fn begin<R: AsyncBufRead + Unpin>(
 /// The input, and its size in bytes if it is a file.
 async fn open(file: Option<&Path>) -> Result<(Box<dyn AsyncRead + Unpin>, Option<u64>), AppendError> {
     let Some(path) = file.filter(|path| path.as_os_str() != "-") else {
+        tell_who_types();
         return Ok((Box::new(stdin()), None));
     };
     let wrong = |source| AppendError::Open { path: path.to_path_buf(), source };
     let file = File::open(path).await.map_err(wrong)?;
     let metadata = file.metadata().await.map_err(wrong)?;
+    if metadata.is_dir() {
+        // Before anything is opened under the producer's name.
+        return Err(wrong(io::ErrorKind::IsADirectory.into()));
+    }
     Ok((Box::new(file), metadata.is_file().then_some(metadata.len())))
+}
+
+/// Tells who started it without an input that it waits for one.
+fn tell_who_types() {
+    if io::stdin().is_terminal() && io::stderr().is_terminal() {
+        // With stderr closed there is nobody to tell.
+        let _ = writeln!(io::stderr(), "reading what you type; Ctrl-D at the beginning of a line ends it");
+    }
 }
 
 /// Whose pieces are appended where, and with what they are compared before.
@@ -406,31 +477,37 @@ async fn compare(
     }
 }
 
-/// Hands pieces over in batches, until the input ends or nobody confirms any more.
+/// Hands pieces over in batches, until the input ends, nobody confirms any more, or it is stopped: by what, then.
 async fn send<R: AsyncBufRead + Unpin>(
     args: &AppendArgs,
     pieces: &mut Pieces<R>,
     producer: &sequor_client::Producer,
     to_confirm: mpsc::Sender<OnItsWay>,
-) -> Result<(), Failure> {
-    let mut next = None;
+    mut stopped: watch::Receiver<Option<Interruption>>,
+) -> Result<Option<Interruption>, Failure> {
+    let (mut next, mut interruption) = (None, None);
     let batch = usize::try_from(args.batch).expect("it has a limit");
     loop {
         let mut builder = BatchBuilder::with_limits(batch, BATCH_BYTES_MAX).packed(args.codec());
         let over = tokio::select! {
             filled = fill(&mut builder, pieces, &mut next) => filled,
-            () = to_confirm.closed() => return Ok(()),
+            () = to_confirm.closed() => return Ok(None),
+            // Whole pieces that were read are sent; half a one is not.
+            Ok(found) = stopped.wait_for(Option::is_some) => {
+                interruption = *found;
+                Ok(Filled::InputOver)
+            }
         };
         if !builder.is_empty() {
             let (read, records) = (pieces.bytes(), builder.count() as u32);
             let acknowledgement =
                 Some(producer.send_batch(builder).await?).filter(|_| args.acks != Acks::None);
             if to_confirm.send(OnItsWay { acknowledgement, records, read }).await.is_err() {
-                return Ok(());
+                return Ok(None);
             }
         }
         if over? == Filled::InputOver {
-            return Ok(());
+            return Ok(interruption);
         }
     }
 }

@@ -19,6 +19,9 @@ use crate::{
 const BROKERS_MAX: u64 = 9;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sequor certs init demo --brokers 3")]
 pub(crate) struct CertsArgs {
     #[command(subcommand)]
     command: CertsCommand,

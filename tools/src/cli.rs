@@ -4,7 +4,13 @@
 //! environment, else from the context or configuration file, else it is the default that the help shows. An empty
 //! variable counts as not set, as it does for a broker's keys: `SEQUOR_CONTEXT= sequor status` is how a shell clears one.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{
+    env,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{
     Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, builder::Resettable,
@@ -12,16 +18,16 @@ use clap::{
 
 use crate::{
     append::AppendArgs, bench::BenchArgs, certs::CertsArgs, completions::CompletionsArgs, dev::DevArgs,
-    man::ManArgs, producer::ProducerArgs, quickstart::QuickstartArgs, serve::ServeArgs, status::StatusArgs,
-    tail::TailArgs, torture::TortureArgs, wal::WalArgs,
+    exit::Exit, man::ManArgs, output, producer::ProducerArgs, quickstart::QuickstartArgs, serve::ServeArgs,
+    status::StatusArgs, tail::TailArgs, torture::TortureArgs, wal::WalArgs,
 };
 
 const EXAMPLES: &str = "\
 Examples:
-  sequor quickstart                                   see it work: three brokers, a real file, a leader killed half way
+  sequor quickstart                                   see it work, with a leader killed half way
   sequor dev                                          a cluster to develop against, in ./sequor-dev
   seq 1000 | sequor append --producer numbers         beside it: it is found without being named
-  sequor certs init demo --brokers 3                  make a cluster's certificates, identities and configuration
+  sequor certs init demo --brokers 3                  certificates and data of a cluster
   sequor serve --config demo/broker-1.toml            run one of its brokers
   sequor --context demo/context.toml append --producer import/1 lines.txt
   sequor --context demo/context.toml tail --until-end
@@ -29,7 +35,9 @@ Examples:
 An environment variable that is empty counts as not set.
 
 Exit codes:
-  0 ok   1 error   2 usage   3 precondition failed   4 unreachable or timed out   5 unhealthy   6 not allowed";
+  0 ok      3 precondition failed         5 cluster unhealthy
+  1 error   4 unreachable or timed out    6 not allowed
+  2 usage";
 
 /// One replicated log for doing something exactly once.
 #[derive(Debug, Parser)]
@@ -42,12 +50,37 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line and the environment. Help, version and wrong usage end the program here.
-    pub(crate) fn read() -> Self {
+    /// Reads the command line and the environment.
+    ///
+    /// # Errors
+    /// The code to end with after help, version or wrong usage: what there is to say was said.
+    pub(crate) fn read() -> Result<Self, ExitCode> {
         let mut command = without_empty_variables(Self::command());
-        let mut matches = command.get_matches_mut();
-        Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut command).exit())
+        let matches = command.try_get_matches_from_mut(env::args_os());
+        let read = matches.and_then(|mut matches| {
+            Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+        });
+        read.map_err(|said| say(&said))
     }
+}
+
+/// Prints help or version, which are data, or what is wrong with the command line; and gives the code to end with.
+fn say(said: &clap::Error) -> ExitCode {
+    let printed = said.print().and_then(|()| io::stdout().flush());
+    match printed {
+        // With stderr closed there is nobody left to tell.
+        _ if said.use_stderr() => Exit::Usage.into(),
+        Ok(()) => Exit::Ok.into(),
+        Err(error) => output::failed(error).report(),
+    }
+}
+
+/// A whole number.
+///
+/// # Errors
+/// If it is none, or too large.
+pub(crate) fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("it has to be a whole number, from 0 to {}", u64::MAX))
 }
 
 /// Lets no flag take its value from a variable that is empty.

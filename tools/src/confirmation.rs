@@ -18,6 +18,7 @@ use sequor_client::{
 
 use crate::{
     exit::{Exit, Failure, Verdict},
+    interruption::Interruption,
     output::Output,
     shell::word,
     visible::visible,
@@ -68,6 +69,26 @@ pub(crate) enum Kind {
     Session,
 }
 
+/// Why not all of the input is known to be written.
+#[derive(Debug, Error)]
+pub(crate) enum Cause {
+    /// What the brokers or the library said.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The rest was not read.
+    #[error(transparent)]
+    Interruption(#[from] Interruption),
+}
+
+impl Verdict for Cause {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Append(error) => error.exit(),
+            Self::Interruption(interruption) => interruption.exit(),
+        }
+    }
+}
+
 /// Not all of the input is known to be written.
 #[derive(Debug, Error)]
 pub(crate) enum StoppedError {
@@ -95,8 +116,8 @@ pub(crate) enum StoppedError {
         run: Run,
         /// The last piece of the input that is known to be written, counted from 1.
         written: u64,
-        /// What the brokers or the library said.
-        source: AppendError,
+        /// Why.
+        source: Cause,
     },
     /// The same for an input that was written under a session.
     #[error(
@@ -109,8 +130,8 @@ pub(crate) enum StoppedError {
         run: Run,
         /// How many pieces of the input are known to be written.
         written: u64,
-        /// What the brokers or the library said.
-        source: AppendError,
+        /// Why.
+        source: Cause,
     },
     /// Some of what was confirmed early is not written.
     #[error(
@@ -140,8 +161,8 @@ pub(crate) enum StoppedError {
         run: Run,
         /// How many pieces of the input are known to be written.
         written: u64,
-        /// What the brokers or the library said.
-        source: AppendError,
+        /// Why.
+        source: Cause,
     },
 }
 
@@ -151,8 +172,8 @@ impl Verdict for StoppedError {
             Self::Fenced { .. } => Exit::Precondition,
             Self::Unfinished { source, .. }
             | Self::Uncertain { source, .. }
-            | Self::SessionEnded { source, .. }
-            | Self::Lost { source, .. } => source.exit(),
+            | Self::SessionEnded { source, .. } => source.exit(),
+            Self::Lost { source, .. } => source.exit(),
         }
     }
 }
@@ -205,7 +226,7 @@ impl Confirmation {
     ///
     /// # Errors
     /// [`StoppedError`], or one of stdout.
-    pub(crate) async fn run(mut self, on_their_way: mpsc::Receiver<OnItsWay>) -> Result<(), Failure> {
+    pub(crate) async fn run(mut self, on_their_way: mpsc::Receiver<OnItsWay>) -> Result<Self, Failure> {
         let mut output = Output::new();
         let outcome = self.follow(on_their_way, &mut output).await;
         self.progress.finish_and_clear();
@@ -215,7 +236,7 @@ impl Confirmation {
         };
         self.tell();
         // What is not known to be written weighs more than what could not be printed.
-        outcome.and(printed)
+        outcome.and(printed).map(|()| self)
     }
 
     async fn follow(
@@ -225,7 +246,9 @@ impl Confirmation {
     ) -> Result<(), Failure> {
         while let Some(OnItsWay { acknowledgement, records, read }) = on_their_way.recv().await {
             let receipt = match acknowledgement {
-                Some(acknowledgement) => Some(acknowledgement.await.map_err(|error| self.stopped(error))?),
+                Some(acknowledgement) => {
+                    Some(acknowledgement.await.map_err(|error| self.stopped(error.into()))?)
+                }
                 None => None,
             };
             self.take(records, receipt.as_ref());
@@ -261,13 +284,15 @@ impl Confirmation {
         StoppedError::Lost { run, first, last, source: lost.why }
     }
 
-    fn stopped(&self, source: AppendError) -> StoppedError {
+    /// How far it came when it was stopped.
+    pub(crate) fn stopped(&self, source: Cause) -> StoppedError {
         let run = self.run.clone();
         let written = if run.kind == Kind::Whole { run.there + self.records } else { self.records };
         match source {
-            AppendError::Fenced { .. } | AppendError::Failed(NotDone::Refused(Refusal::Fenced { .. })) => {
-                StoppedError::Fenced { run, written, source }
-            }
+            Cause::Append(
+                source @ (AppendError::Fenced { .. }
+                | AppendError::Failed(NotDone::Refused(Refusal::Fenced { .. }))),
+            ) => StoppedError::Fenced { run, written, source },
             _ => match run.kind {
                 Kind::Whole => StoppedError::Unfinished { run, written, source },
                 Kind::Rest => StoppedError::Uncertain { run, written, source },
@@ -381,7 +406,7 @@ mod tests {
     fn who_may_not_repeat_the_command_is_told_so() {
         let stopped = |kind| {
             let confirmation = Confirmation::new(run("it's", 7, kind), None, Print::None);
-            Confirmation { records: 2, ..confirmation }.stopped(AppendError::Closed).to_string()
+            Confirmation { records: 2, ..confirmation }.stopped(AppendError::Closed.into()).to_string()
         };
         assert_eq!(
             stopped(Kind::Whole),

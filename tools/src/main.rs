@@ -19,8 +19,8 @@
 //! | `cluster.rs`, `place.rs`, `interruption.rs` | a cluster of processes, where it lives, and the signal that ends it |
 //! | `relay/` | a network between them that delays, loses, doubles, reorders and cuts |
 //! | `context.rs`, `remote.rs` | which cluster a command talks to, and how its answers become exit codes |
-//! | `exit.rs`, `output.rs`, `logging.rs` | exit codes, stdout, stderr |
-//! | `words.rs`, `visible.rs`, `shell.rs` | numbers for people, text of others, paths to paste |
+//! | `exit.rs`, `interruption.rs`, `output.rs`, `logging.rs` | exit codes, signals, stdout, stderr |
+//! | `words.rs`, `table.rs`, `visible.rs`, `shell.rs` | numbers and tables for people, text of others, paths to paste |
 //!
 //! Data goes to stdout, all else to stderr. `main` is glue: it parses, runs one command and turns what came of it
 //! into an exit code.
@@ -51,6 +51,7 @@ mod remote;
 mod serve;
 mod shell;
 mod status;
+mod table;
 mod tail;
 mod torture;
 mod visible;
@@ -66,7 +67,10 @@ use cli::{Cli, Command};
 use exit::{Exit, Failure, RuntimeError};
 
 fn main() -> ExitCode {
-    let cli = Cli::read();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(exit) => return exit,
+    };
     let outcome = logging::start(&cli).and_then(|()| run(cli));
     match outcome {
         Ok(()) => Exit::Ok.into(),

@@ -2,11 +2,21 @@
 //!
 //! Standard output may be a pipe into a slow reader. Writing to it from the thread that drives the connections
 //! would hold up their keep-alives, so it goes through tokio, which writes on a thread of its own.
+//!
+//! A write learns that the reader has gone, and only a write does. Whoever may wait for long without one ([`Reader`])
+//! has to ask the system besides, or `sequor tail | head -1` would end with the record after the first.
 
-use std::io::{self, ErrorKind};
+use std::{
+    future::pending,
+    io::{self, ErrorKind},
+    os::fd::AsFd as _,
+};
 
 use thiserror::Error;
-use tokio::io::{AsyncWriteExt as _, Stdout, stdout};
+use tokio::{
+    io::{AsyncWriteExt as _, Interest, Stdout, stdout},
+    net::unix::pipe::Sender,
+};
 
 use crate::exit::{Exit, Failure, Verdict};
 
@@ -70,10 +80,40 @@ impl Output {
         };
         let result = written.await;
         self.pending.clear();
-        result.map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => Failure::ReaderGone,
-            _ => OutputError::from(error).into(),
-        })
+        result.map_err(failed)
+    }
+}
+
+/// What it means that stdout has refused something.
+pub(crate) fn failed(error: io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::BrokenPipe => Failure::ReaderGone,
+        _ => OutputError::from(error).into(),
+    }
+}
+
+/// Who reads what we write, as far as the system tells: of a pipe and of a terminal, it does.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    /// None where there is nothing to watch. Never written to: it shares the mode of stdout, which may block.
+    out: Option<Sender>,
+}
+
+impl Reader {
+    /// The reader of stdout. To be called in a runtime.
+    pub(crate) fn of_stdout() -> Self {
+        let out = io::stdout().as_fd().try_clone_to_owned().and_then(Sender::from_owned_fd_unchecked);
+        // A file cannot be watched (EPERM), and has no reader that could go. Where it fails otherwise, a write tells.
+        Self { out: out.ok() }
+    }
+
+    /// Waits until nobody reads any more: the other end of the pipe is closed. Cancel safe.
+    pub(crate) async fn gone(&self) -> Failure {
+        match &self.out {
+            Some(out) if out.ready(Interest::ERROR).await.is_ok() => Failure::ReaderGone,
+            // Nothing to watch; or the runtime is shutting down.
+            _ => pending().await,
+        }
     }
 }
 
@@ -94,10 +134,5 @@ pub(crate) fn tell(text: &str) -> Result<(), Failure> {
 /// As [`Output::flush`].
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    io::Write::write_all(&mut out, text.as_bytes()).and_then(|()| io::Write::flush(&mut out)).map_err(
-        |error| match error.kind() {
-            ErrorKind::BrokenPipe => Failure::ReaderGone,
-            _ => OutputError::from(error).into(),
-        },
-    )
+    io::Write::write_all(&mut out, text.as_bytes()).and_then(|()| io::Write::flush(&mut out)).map_err(failed)
 }

@@ -1,6 +1,5 @@
 //! `sequor producer`: what the brokers know of producers, and how a name or a number is closed.
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -10,10 +9,11 @@ use sequor_client::{
 };
 
 use crate::{
-    cli::{Global, Shape},
+    cli::{Global, Shape, number},
     exit::{Exit, Failure, Verdict},
     output::{self, Output},
     remote,
+    table::{Table, Tone},
     visible::visible,
     words::plain_count,
 };
@@ -22,6 +22,12 @@ use crate::{
 const PAGE: u32 = 512;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sequor producer list
+  sequor producer show import/1
+  sequor producer resolve import/1 41
+  sequor producer retire import/1 --yes")]
 pub(crate) struct ProducerArgs {
     #[command(subcommand)]
     command: ProducerCommand,
@@ -68,7 +74,7 @@ Examples:
         /// The producer's name.
         name: String,
         /// Do it: there is no way back.
-        #[arg(long, required = true)]
+        #[arg(long)]
         yes: bool,
     },
     /// Say what became of one number of a producer: committed, sealed, or open.
@@ -85,6 +91,7 @@ Examples:
         /// The producer's name.
         name: String,
         /// The number, counted from 0.
+        #[arg(value_parser = number)]
         sequence: u64,
         /// Give it up if it is open.
         #[arg(long)]
@@ -104,12 +111,22 @@ pub(crate) enum ProducerError {
         /// The name.
         name: String,
     },
+    /// It is not said that it is meant.
+    #[error(
+        "producer {name:?} is not retired: nobody could ever write under the name or open it again, and there is no way \
+         back. To do it, add --yes"
+    )]
+    Unsure {
+        /// The name.
+        name: String,
+    },
 }
 
 impl Verdict for ProducerError {
     fn exit(&self) -> Exit {
         match self {
             Self::Unknown { .. } => Exit::Precondition,
+            Self::Unsure { .. } => Exit::Usage,
         }
     }
 }
@@ -184,6 +201,9 @@ struct Outcome {
 }
 
 pub(crate) async fn run(args: ProducerArgs, global: &Global) -> Result<(), Failure> {
+    if let ProducerCommand::Retire { name, yes: false } = args.command {
+        return Err(ProducerError::Unsure { name }.into());
+    }
     let client = remote::connect(global).await?;
     match args.command {
         ProducerCommand::List { after, output } => list(&client, after, output).await?,
@@ -199,13 +219,13 @@ pub(crate) async fn run(args: ProducerArgs, global: &Global) -> Result<(), Failu
 
 async fn list(client: &Client, mut after: Option<String>, shape: Shape) -> Result<(), Failure> {
     let mut output = Output::new();
-    let mut table = table(["name", "id", "epoch", "next", "sealed", "state"]);
+    let mut table = Table::new(["name", "id", "epoch", "next", "sealed", "state"]);
     loop {
         let page = client.producers(after, PAGE).await?;
         for summary in &page.producers {
             match shape {
                 Shape::Json => output.push_json(&Listed::new(summary)),
-                Shape::Table => _ = table.add_row(row(summary)),
+                Shape::Table => table.row(tone(summary.retired), row(summary)),
             }
         }
         output.settle().await?;
@@ -215,7 +235,7 @@ async fn list(client: &Client, mut after: Option<String>, shape: Shape) -> Resul
         }
     }
     if shape == Shape::Table {
-        output.buffer().extend_from_slice(lines(table, 1..5).as_bytes());
+        output.buffer().extend_from_slice(table.text(1..5).as_bytes());
     }
     output.flush().await
 }
@@ -224,6 +244,10 @@ fn row(summary: &Summary) -> [String; 6] {
     let Summary { name, id, epoch, next, sealed, retired } = summary;
     let state = if *retired { "retired" } else { "open" };
     [visible(name), id.to_string(), epoch.to_string(), next.to_string(), sealed.to_string(), state.to_owned()]
+}
+
+fn tone(retired: bool) -> Tone {
+    if retired { Tone::Faint } else { Tone::Plain }
 }
 
 async fn known(client: &Client, name: &str) -> Result<protocol::Producer, Failure> {
@@ -242,21 +266,23 @@ async fn show(client: &Client, name: &str, shape: Shape) -> Result<(), Failure> 
 /// What is known of a producer, for people.
 fn portrait(name: &str, known: &protocol::Producer) -> String {
     let protocol::Producer { id, epoch, instance, next, batches, sealed, retired } = known;
-    let mut facts = table(["producer", &visible(name)]);
-    facts.add_row(["id".into(), id.to_string()]);
-    facts.add_row(["epoch".into(), epoch.to_string()]);
-    facts.add_row(["instance".into(), instance.to_string()]);
-    facts.add_row(["next sequence".into(), next.to_string()]);
-    facts.add_row(["state", if *retired { "retired: closed for ever" } else { "open" }]);
+    let mut facts = Table::new(["producer", &visible(name)]);
+    let mut fact = |tone, name: &str, value: String| facts.row(tone, [name.to_owned(), value]);
+    fact(Tone::Plain, "id", id.to_string());
+    fact(Tone::Plain, "epoch", epoch.to_string());
+    fact(Tone::Plain, "instance", instance.to_string());
+    fact(Tone::Plain, "next sequence", next.to_string());
+    let state = if *retired { "retired: closed for ever" } else { "open" };
+    fact(tone(*retired), "state", state.to_owned());
     for (first, end) in sealed {
-        facts.add_row(["sealed".into(), format!("{first} to {}", end.0 - 1)]);
+        fact(Tone::Plain, "sealed", format!("{first} to {}", end.0 - 1));
     }
     for batch in batches {
         let last = batch.first.0 + u64::from(batch.count.max(1)) - 1;
         let written = format!("{} to {last}, from offset {} on", batch.first, batch.offset);
-        facts.add_row(["written".into(), written]);
+        fact(Tone::Plain, "written", written);
     }
-    lines(facts, 0..0)
+    facts.text(0..0)
 }
 
 async fn retire(client: &Client, name: &str) -> Result<(), Failure> {
@@ -291,19 +317,4 @@ async fn resolve(
 
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("what is printed has string keys") + "\n"
-}
-
-fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(header);
-    table
-}
-
-/// The table as lines without spaces at their ends; some columns hold numbers.
-fn lines(mut table: Table, numbers: std::ops::Range<usize>) -> String {
-    for column in table.column_iter_mut().skip(numbers.start).take(numbers.len()) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use sequor_client::{
     AppendError, CallError, Client, Config, ConfigError, ConnectError, OpenError, TailError,
-    core::{Failure as NotDone, OpenFailure},
+    core::{Failure as NotDone, OpenFailure, SubscriptionFailure},
     protocol::Refusal,
 };
 
@@ -108,8 +108,9 @@ impl Verdict for CallError {
 impl Verdict for TailError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Refused(refusal) => refused(refusal),
-            Self::Closed => Exit::Error,
+            Self::Failed(SubscriptionFailure::Refused(refusal)) => refused(refusal),
+            Self::Failed(SubscriptionFailure::Unreadable { .. } | SubscriptionFailure::Misplaced { .. })
+            | Self::Closed => Exit::Error,
         }
     }
 }
@@ -128,6 +129,7 @@ fn refused(refusal: &Refusal) -> Exit {
         Refusal::NotLeader { .. }
         | Refusal::Unavailable
         | Refusal::Busy { .. }
+        | Refusal::Full { .. }
         | Refusal::OutcomeUnknown
         | Refusal::DeadlinePassed
         | Refusal::Behind => Exit::Unreachable,

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::task::JoinSet;
@@ -19,6 +18,7 @@ use crate::{
     cli::{Global, Shape},
     exit::{Exit, Failure, Verdict},
     output, remote,
+    table::{Table, Tone},
     visible::visible,
     words::plain_count,
 };
@@ -79,6 +79,8 @@ pub(crate) struct Row {
     pub(crate) commit: Option<u64>,
     pub(crate) applied: Option<u64>,
     pub(crate) end_offset: Option<u64>,
+    /// Its disk has no room: as leader it takes no writes.
+    pub(crate) is_full: Option<bool>,
     pub(crate) reachable: bool,
     /// What it did since it started: syncs, blocks, batches and the like.
     pub(crate) counters: Option<Counters>,
@@ -103,6 +105,7 @@ impl Row {
             commit: status.map(|status| status.commit),
             applied: status.map(|status| status.applied),
             end_offset: status.map(|status| status.end.0),
+            is_full: status.map(|status| status.is_full),
             reachable: status.is_some(),
             counters: status.map(|status| status.counters),
         }
@@ -165,9 +168,7 @@ pub(crate) fn leader(rows: &[Row]) -> Result<u64, StatusError> {
 }
 
 fn render(rows: &[Row]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let mut table = Table::new([
         "id",
         "address",
         "role",
@@ -177,10 +178,16 @@ fn render(rows: &[Row]) -> String {
         "commit",
         "applied",
         "end offset",
+        "disk",
     ]);
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     for row in rows {
-        table.add_row([
+        let tone = match row.role {
+            Some(Role::Leader) => Tone::Good,
+            Some(_) => Tone::Plain,
+            None => Tone::Bad,
+        };
+        let cells = [
             row.id.to_string(),
             visible(&row.address),
             row.role.map_or("unreachable", role).to_owned(),
@@ -190,12 +197,11 @@ fn render(rows: &[Row]) -> String {
             number(row.commit),
             number(row.applied),
             number(row.end_offset),
-        ]);
+            row.is_full.map_or("-", |is_full| if is_full { "full" } else { "ok" }).to_owned(),
+        ];
+        table.row(tone, cells);
     }
-    for column in table.column_iter_mut().skip(3) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    table.text(3..)
 }
 
 fn role(role: Role) -> &'static str {
@@ -227,6 +233,7 @@ mod tests {
             commit: 11,
             applied: 10,
             end: Offset(9),
+            is_full: false,
             counters: Counters::default(),
         };
         Row::new(&broker(id), Some(&status))
@@ -255,13 +262,14 @@ mod tests {
             .unwrap();
         let expected = serde_json::json!({ "brokers": [
             { "id": 1, "address": "127.0.0.1:7401", "role": "leader", "term": 2, "leader": 1, "last_index": 12,
-              "commit": 11, "applied": 10, "end_offset": 9, "reachable": true,
+              "commit": 11, "applied": 10, "end_offset": 9, "is_full": false, "reachable": true,
               "counters": {
                   "log_syncs": 0, "vote_syncs": 0, "blocks": 0, "block_bytes": 0, "proposals": 0, "batches": 0,
                   "records": 0, "duplicates": 0, "elections_won": 0,
               } },
             { "id": 2, "address": "127.0.0.1:7402", "role": null, "term": null, "leader": null, "last_index": null,
-              "commit": null, "applied": null, "end_offset": null, "reachable": false, "counters": null },
+              "commit": null, "applied": null, "end_offset": null, "is_full": null, "reachable": false,
+              "counters": null },
         ]});
         assert_eq!(json, expected);
     }

@@ -27,16 +27,16 @@ use serde::Serialize;
 use thiserror::Error;
 
 use sequor_client::{
-    TailRecord,
+    Client, TailRecord,
     protocol::{End, Offset},
 };
 
 use crate::{
-    cli::Global,
+    cli::{Global, number},
     content::Content,
     exit::{Exit, Failure, Verdict},
     form::Form,
-    output::Output,
+    output::{Output, Reader},
     remote,
 };
 
@@ -64,7 +64,7 @@ pub(crate) struct TailArgs {
     until_end: bool,
 
     /// Stop after this many records.
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = number)]
     count: Option<u64>,
 
     /// How to print records.
@@ -166,26 +166,44 @@ pub(crate) async fn run(args: TailArgs, global: &Global) -> Result<(), Failure> 
     }
 
     let mut output = Output::new();
-    if first < end {
-        let mut tail = client.tail(first).await?;
-        while tail.position() < end {
-            // What is in the log has to come in time; what is not yet there is waited for.
-            let batch = match tail.position() < log.end {
-                true => remote::within(global.deadline, tail.next_batch()).await??,
-                false => tail.next_batch().await?,
-            };
-            for record in batch.records().take_while(|record| record.offset < end) {
-                match args.output {
-                    Format::Raw => args.form.write(&record.record, output.buffer()),
-                    Format::Json => output.push_json(&Printed::new(&record)),
-                }
-            }
-            // At the end of what there is, nothing is held back; before it, pieces are large.
-            if tail.position() >= tail.end() { output.flush().await? } else { output.settle().await? }
-        }
-    }
-    output.flush().await?;
+    let followed = match first < end {
+        true => follow(&args, global, &client, (first, end, log.end), &mut output).await,
+        false => Ok(()),
+    };
+    // What came before that which ended it is printed, too.
+    followed.and(output.flush().await)?;
     client.close().await;
+    Ok(())
+}
+
+/// Prints the records from `first` up to `end`, those below `there` without waiting for them to be appended.
+async fn follow(
+    args: &TailArgs,
+    global: &Global,
+    client: &Client,
+    (first, end, there): (Offset, Offset, Offset),
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let reader = Reader::of_stdout();
+    let mut tail = client.tail(first).await?;
+    while tail.position() < end {
+        // What is in the log has to come in time; what is not yet there is waited for.
+        let batch = match tail.position() < there {
+            true => remote::within(global.deadline, tail.next_batch()).await??,
+            false => tokio::select! {
+                batch = tail.next_batch() => batch?,
+                gone = reader.gone() => return Err(gone),
+            },
+        };
+        for record in batch.records().take_while(|record| record.offset < end) {
+            match args.output {
+                Format::Raw => args.form.write(&record.record, output.buffer()),
+                Format::Json => output.push_json(&Printed::new(&record)),
+            }
+        }
+        // At the end of what there is, nothing is held back; before it, pieces are large.
+        if tail.position() >= tail.end() { output.flush().await? } else { output.settle().await? }
+    }
     Ok(())
 }
 

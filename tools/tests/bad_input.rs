@@ -308,8 +308,9 @@ fn a_port_that_is_taken() {
     expect("a port that is taken", &made.serve(&config), 1, &config, &lines);
 }
 
-/// Puts a small disk under a broker, in a mount namespace of its own that leaves nothing behind, and fills it. Then gives
-/// the disk more room, starts the broker again, goes on, and reads the whole log. What is said last are the exit codes.
+/// Puts a small disk under a broker, in a mount namespace of its own that leaves nothing behind, and fills it. Kills the
+/// broker and starts it again while the disk is full. Then gives the disk more room, goes on with the same broker, and
+/// reads the whole log. What is said last are the exit codes.
 const FULL_DISK: &str = r#"
 set -u
 exec 3<&0
@@ -318,19 +319,22 @@ serve() { exec "$SEQUOR" serve --die-with-stdin --config made/broker-1.toml --se
 remote() { "$SEQUOR" --context made/context.toml "$@"; }
 serve 2> first.log & broker=$!
 remote --deadline 5s append --producer p lines > /dev/null 2> append.log; append=$?
-wait $broker; first=$?
-mount -o remount,size=200m none made/broker-1
+remote status > status.log 2>&1
+kill -9 $broker; wait $broker
 serve 2> second.log & broker=$!
+remote --deadline 2s append --producer p lines > /dev/null 2> killed.log; killed=$?
+mount -o remount,size=200m none made/broker-1
 remote append --producer p lines > /dev/null 2> again.log; again=$?
 remote tail --from 0 --until-end > read 2> tail.log; tail=$?
+remote status >> status.log 2>&1
 kill $broker; wait $broker; second=$?
-echo append $append, serve $first, append again $again, tail $tail, serve $second
+echo append $append, after a kill $killed, with room $again, tail $tail, serve $second
 "#;
 /// What the script ends with where nobody may mount anything.
 const MAY_NOT_MOUNT: i32 = 77;
 
 #[test]
-fn a_full_disk_ends_the_broker_and_loses_nothing() {
+fn a_full_disk_refuses_writes_until_there_is_room_and_loses_nothing() {
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let made = Made::new(&port.to_string());
     let dir = made.dir.path();
@@ -350,19 +354,24 @@ fn a_full_disk_ends_the_broker_and_loses_nothing() {
         return eprintln!("skipped: nobody may mount a small disk here: {}", said(&output));
     }
     let codes = String::from_utf8_lossy(&output.stdout).into_owned();
-    let logs =
-        format!("{}\n{}\n{}\n{}", log("first.log"), log("append.log"), log("again.log"), said(&output));
-    assert_eq!(codes.trim(), "append 4, serve 1, append again 0, tail 0, serve 0", "{logs}");
-    for words in ["the disk failed; this broker stops at once", "free space on it", "No space left on device"]
-    {
-        assert!(log("first.log").contains(words), "{words} is not in {logs}");
-    }
-    for words in [
-        "are known to be written. Run the same command again",
-        "it is not known whether the batch is written",
+    let names = ["first.log", "append.log", "second.log", "killed.log", "again.log", "status.log"];
+    let logs = names.map(|name| format!("{name}:\n{}", log(name))).join("\n") + &said(&output);
+    assert_eq!(codes.trim(), "append 4, after a kill 4, with room 0, tail 0, serve 0", "{logs}");
+    for (name, words) in [
+        ("first.log", "the disk is full: as leader this broker takes no writes"),
+        (
+            "append.log",
+            "the disk of the leading broker is full: it takes no writes until there is room for another 8388608 bytes",
+        ),
+        ("second.log", "the disk has room again"),
     ] {
-        assert!(log("append.log").contains(words), "{words} is not in {logs}");
+        assert!(log(name).contains(words), "{words} is not in {logs}");
     }
+    let disks: Vec<_> = log("status.log")
+        .lines()
+        .filter_map(|line| line.split_whitespace().last().map(str::to_owned))
+        .collect();
+    assert_eq!(disks, ["disk", "full", "disk", "ok"], "{logs}");
     assert!(log("read") == lines, "every line once, in its order: {logs}");
 }
 

@@ -4,7 +4,11 @@
 
 mod cluster;
 
-use std::{fs, process::Output, time::Instant};
+use std::{
+    fs,
+    process::{Output, Stdio},
+    time::Instant,
+};
 
 use cluster::{DEADLINE, paste, sequor};
 use sequor_wal::disk::mmap::MmapDisk;
@@ -72,6 +76,59 @@ fn help_and_version_are_data() {
     }
     let version = sequor().arg("--version").output().unwrap();
     assert_eq!(String::from_utf8(version.stdout).unwrap(), format!("sequor {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn help_and_version_that_cannot_be_written_are_code_1() {
+    for args in [&["--help"][..], &["--version"], &["append", "--help"], &["help", "tail"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = sequor().args(args).stdout(full).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(code(&output), 1, "{args:?}");
+        assert!(said(&output).contains("cannot write to standard output"), "{args:?}: {}", said(&output));
+        // And who reads no further has his reasons.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = sequor().args(args).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((code(&output), said(&output)), (0, String::new()), "{args:?}");
+    }
+}
+
+#[test]
+fn a_number_that_is_none_is_told_what_it_has_to_be() {
+    let cases: [&[&str]; 3] =
+        [&["producer", "resolve", "p", "x"], &["tail", "-n", "-5.5"], &["wal", "dump", "d", "--from", "x"]];
+    for args in cases {
+        let output = sequor().args(args).output().unwrap();
+        assert_eq!(code(&output), 2, "{args:?}");
+        assert!(!said(&output).contains("digit"), "{args:?}: {}", said(&output));
+    }
+    let output = sequor().args(cases[0]).output().unwrap();
+    assert!(said(&output).contains("a whole number, from 0"), "{}", said(&output));
+}
+
+#[test]
+fn what_is_no_input_or_no_directory_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = dir.path().join("made");
+    let output = sequor().args(["certs", "init", "--listen", "127.0.0.1:9"]).arg(&made).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    let mut command = sequor();
+    // Nobody is asked: there is nothing to append.
+    let output = command
+        .args(["append", "--context"])
+        .arg(made.join("context.toml"))
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 1);
+    assert!(
+        said(&output).contains("cannot open") && said(&output).contains("directory"),
+        "{}",
+        said(&output)
+    );
+    let output = sequor().args(["wal", "verify"]).arg(made.join("broker-1.toml")).output().unwrap();
+    assert_eq!(code(&output), 1);
+    assert!(said(&output).contains("broker-1.toml is a file, and no data directory"), "{}", said(&output));
 }
 
 #[test]

@@ -77,6 +77,7 @@ fn a_retired_name_is_closed_for_ever() {
     assert_eq!(append(&cluster, "p", "1\n2\n").0, Some(0));
     let (code, said) = refused(&cluster.run(&["producer", "retire", "p"]));
     assert_eq!(code, Some(2), "not without --yes: {said}");
+    assert!(said.contains("there is no way back") && said.contains("--yes"), "{said}");
     let told = text(&cluster, &["producer", "retire", "p", "--yes"]);
     assert_eq!(told, "p is retired: 2 numbers used, and none will follow\n");
     assert_eq!(text(&cluster, &["producer", "retire", "p", "--yes"]), told, "once more is harmless");

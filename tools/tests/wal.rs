@@ -22,7 +22,7 @@ use cluster::{
 };
 use made::{Made, Writing, fingerprint, flip, segment};
 use sequor_broker::core::effect::{Effect, Written};
-use sequor_client::protocol::{Offset, batch::Batch};
+use sequor_client::protocol::{Epoch, Offset, batch::Batch};
 use sequor_wal::Kind;
 use serde_json::Value;
 
@@ -425,6 +425,77 @@ fn a_dump_begins_and_ends_where_it_is_told() {
     assert_eq!(indexes(&["-n", "0"]), [0; 0]);
     let first = &dumped(&data, &["--from", "7"], 0)[0];
     assert_eq!((&first["type"], &first["first_index"]), (&"block".into(), &7.into()));
+}
+
+#[test]
+fn packed_batches_are_sound_and_their_bytes_are_judged() {
+    let made = Made::new(1);
+    let mut writing = made.write(1);
+    writing.open();
+    let sound = writing.packed(&["a".repeat(500), "b".repeat(500)]);
+    let data = writing.data(&[Effect::Append(sound.clone())]);
+    writing.put(Kind::Normal, data);
+    // One whose packed bytes are nonsense under a checksum that fits.
+    let mut bytes = sound.batch.bytes().to_vec();
+    let end = bytes.len();
+    bytes[64..end].fill(0xff);
+    let nonsense = Batch::trusted(bytes.into()).unwrap().restamp(Epoch(1));
+    writing.witness();
+    writing.save();
+    let printed = verified(&[&made.data(1)], 0);
+    let totals = &printed["directories"][0];
+    assert_eq!((&totals["batches"], &totals["records"]), (&1.into(), &2.into()));
+
+    let made = Made::new(1);
+    let mut writing = made.write(1);
+    writing.open();
+    let data = writing.data(&[Effect::Append(sound.clone())]);
+    writing.put(Kind::Normal, data);
+    let bad = Written { base: Offset(2), batch: nonsense, ..sound };
+    let data = writing.data(&[Effect::Append(bad)]);
+    writing.put(Kind::Normal, data);
+    writing.witness();
+    writing.save();
+    let printed = verified(&[&made.data(1)], 1);
+    assert_eq!(places(&printed).len(), 1, "{printed}");
+    let finding = &printed["directories"][0]["damage"][0];
+    let expected = finding["expected"].as_str().unwrap();
+    assert!(
+        expected.starts_with("records that can be unpacked in the batch of sequences 0 to 1"),
+        "{finding}"
+    );
+}
+
+#[test]
+fn a_tail_ends_at_a_batch_whose_checksum_does_not_fit() {
+    let made = Made::alone();
+    let mut writing = made.write(1);
+    writing.open();
+    writing.append(&["one", "two"]);
+    let mut rotten = writing.written(&["three"]);
+    let mut bytes = rotten.batch.bytes().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    rotten.batch = Batch::trusted(bytes.into()).unwrap();
+    let data = writing.data(&[Effect::Append(rotten)]);
+    writing.put(Kind::Normal, data);
+    writing.append(&["four"]);
+    writing.witness();
+    writing.save();
+
+    let log = fs::File::create(made.path("log")).unwrap();
+    let mut serve = sequor();
+    serve.args(["serve", "--die-with-stdin", "--config"]).arg(made.path("made/broker-1.toml"));
+    let mut broker = serve.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    let mut tail = sequor();
+    let output = tail.arg("--context").arg(made.path("made/context.toml")).arg("tail").output().unwrap();
+    broker.kill().unwrap();
+    broker.wait().unwrap();
+    let log = fs::read_to_string(made.path("log")).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}{log}", said(&output));
+    assert_eq!(told(&output), "one\ntwo\n", "what comes before it is printed");
+    for word in ["the batch at offset 2 cannot be read", "`sequor wal verify`", "bad checksum"] {
+        assert!(said(&output).contains(word), "{word} is not in {}", said(&output));
+    }
 }
 
 #[test]

@@ -165,6 +165,10 @@ impl Header {
             let found = format!("{}, {} and {}", header.commit, header.durable, header.first_index);
             return Err(Unlike::new("commit <= durable < first index", found));
         }
+        if header.first_index.checked_add(header.entries.into()).is_none() {
+            let found = format!("{} entries from {} on", header.entries, header.first_index);
+            return Err(Unlike::new("entries whose indexes fit 64 bits", found));
+        }
         Ok(header)
     }
 }
@@ -338,6 +342,18 @@ mod tests {
         let (header, entries) = sample();
         let chunks = encode(&header, &SALT, &entries, 512);
         assert!(chunks.iter().any(|chunk| chunk.as_ptr() == entries[2].0.data.as_ptr()));
+    }
+
+    #[test]
+    fn indexes_that_do_not_fit_are_refused() {
+        let (header, _) = sample();
+        for (first_index, fits) in [(u64::MAX - 3, true), (u64::MAX - 2, false), (u64::MAX, false)] {
+            let mut bytes = BytesMut::new();
+            Header { first_index, ..header }.encode(&mut bytes);
+            bytes.put_u32_le(0);
+            let read = Header::decode(bytes[..].first_chunk().unwrap(), 4096);
+            assert_eq!(read.is_ok(), fits, "{first_index}: {read:?}");
+        }
     }
 
     #[test]

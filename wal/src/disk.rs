@@ -32,10 +32,11 @@ pub trait Disk: Send + Sync + Debug {
     fn list(&self) -> io::Result<Vec<String>>;
 
     /// Makes a file of `bytes` zeros: written, not merely reserved; the file and the directory are synced
-    /// before this returns. A crash in the midst may leave a shorter file of zeros.
+    /// before this returns. A crash in the midst may leave a shorter file of zeros; an error leaves nothing.
     ///
     /// # Errors
-    /// `AlreadyExists`, or whatever the file system answers.
+    /// `AlreadyExists`; `StorageFull` or `QuotaExceeded` if there is no room for it, which may pass; or whatever
+    /// else the file system answers.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Region>>;
 
     /// Opens an existing file. What the page cache holds of it and could be read from the disk again is

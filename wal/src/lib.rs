@@ -43,6 +43,8 @@ pub mod disk;
 mod entry;
 mod extent;
 mod fold;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod generations;
 mod identity;
 mod inspection;
@@ -71,7 +73,7 @@ pub use log::{Counters, Log, ReadError};
 pub use recovery::{OpenError, Opened, open};
 pub use sections::Section;
 pub use settings::Settings;
-pub use ticket::{Done, Spare, SpareOrder, SyncError, Ticket};
+pub use ticket::{Done, Prepared, Spare, SpareOrder, SyncError, Ticket};
 pub use vote::{Vote, VoteState};
 pub use walk::{Item, Walk, WalkedBlock, WalkedEntry, WalkedFault};
 

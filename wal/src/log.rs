@@ -26,7 +26,9 @@ use crate::tail::Tail;
 use crate::terms::Terms;
 use crate::ticket::BlockWrite;
 use crate::vote::Votes;
-use crate::{Damage, Done, Entry, Index, Position, Region, Settings, Spare, SpareOrder, Term, Ticket, Vote};
+use crate::{
+    Damage, Done, Entry, Index, Position, Prepared, Region, Settings, Spare, SpareOrder, Term, Ticket, Vote,
+};
 
 /// Why an entry could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -492,12 +494,19 @@ impl Log {
         self.spares.order(&self.settings)
     }
 
-    /// Takes a segment that was made.
+    /// Takes what came of the order that is out.
     ///
     /// # Panics
     /// If it is not the one ordered.
-    pub fn handle_spare(&mut self, spare: Spare) {
-        self.spares.add(spare);
+    pub fn handle_spare(&mut self, prepared: Prepared) {
+        self.spares.prepared(prepared, self.settings.spares);
+    }
+
+    /// True from the first order for which the disk had no room until as many spares are ready as are wanted. What
+    /// is appended meanwhile uses up the reserve; when that is gone, it waits in memory.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.spares.is_full()
     }
 
     /// Bytes of the entries held in memory because they are not yet durable.

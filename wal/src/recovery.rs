@@ -124,6 +124,9 @@ pub fn open(disk: Arc<dyn Disk>, identity: &Identity, settings: Settings) -> Res
     let vote = find_vote(&*disk, &names, incarnation)?;
 
     // From here on the disk is changed: first what must not be found again, then what must not be lost.
+    if !names.iter().any(|name| name == vote::NAME) && vote.is_err() {
+        vote::keep_missing(&*disk).map_err(|source| SyncError::new("create", vote::NAME, source))?;
+    }
     let next_segment = survey.first_leftover(&verdict.remove, &settings).unwrap_or(survey.next_segment);
     for segment in (next_segment..survey.next_segment).rev() {
         let name = segment::file_name(segment);

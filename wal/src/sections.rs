@@ -187,6 +187,10 @@ impl File {
         if format > FORMAT {
             return Err(FileError::NewerFormat { name: name.into(), found: format });
         }
+        if format != FORMAT || bytes[6..8] != [0, 0] {
+            let found = format!("format {format}, {:?}", &bytes[6..8]);
+            return Err(damage(FORMAT_AT, format!("format {FORMAT} and two zeros"), found));
+        }
         let length = u32_at(bytes, 12) as usize;
         if length != bytes.len() - HEADER_BYTES - CRC_BYTES {
             let expected = format!("a file of {length} bytes of sections");

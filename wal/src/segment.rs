@@ -136,9 +136,13 @@ impl Header {
             cluster: from[CLUSTER_AT..][..16].try_into().expect("a slice of sixteen"),
             incarnation: from[INCARNATION_AT..][..16].try_into().expect("a slice of sixteen"),
         };
-        if header.segment != id || header.bytes != file_bytes || !is_alignment(header.alignment) {
+        if header.segment != id || header.bytes != file_bytes {
             let found = format!("segment {} of {} bytes", header.segment, header.bytes);
             return nothing(format!("segment {id} of {file_bytes} bytes"), found);
+        }
+        if !is_alignment(header.alignment) || !header.bytes.is_multiple_of(header.alignment.into()) {
+            let found = format!("an alignment of {}", header.alignment);
+            return nothing(format!("an alignment that {} bytes are a multiple of", header.bytes), found);
         }
         Found::Header(header)
     }

@@ -1,16 +1,20 @@
 //! Spares: segments made ahead, so that no append ever waits for one to be filled with zeros.
+//!
+//! They are also the reserve of a disk that is full. The first spare for which there is no room is reported while the
+//! others are still there: whoever owns the log can stop taking more from outside, and write what must be written.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::segment::Header;
-use crate::{Disk, Settings, Spare, SpareOrder};
+use crate::{Disk, Prepared, Settings, Spare, SpareOrder};
 
 /// The segments that are ready, and the one that is being made.
 ///
 /// Invariants:
-/// - ids rise in the order of use, and no id is given twice;
-/// - one order is out at a time, else a segment could be used after one with a higher id.
+/// - ids rise in the order of use without a gap, and no file is made twice under the same id;
+/// - one order is out at a time, else a segment could be used after one with a higher id;
+/// - `is_full` from the first order for which there was no room until as many spares are ready as are wanted.
 #[derive(Debug)]
 pub(crate) struct Spares {
     disk: Arc<dyn Disk>,
@@ -19,6 +23,7 @@ pub(crate) struct Spares {
     ready: VecDeque<Spare>,
     ordered: Option<u64>,
     next: u64,
+    is_full: bool,
 }
 
 impl Spares {
@@ -30,7 +35,7 @@ impl Spares {
         next: u64,
     ) -> Self {
         assert!(ready.iter().all(|spare| spare.header.segment < next), "ids are not given twice");
-        Self { disk, cluster, incarnation, ready, ordered: None, next }
+        Self { disk, cluster, incarnation, ready, ordered: None, next, is_full: false }
     }
 
     /// Takes the next one into use.
@@ -55,9 +60,25 @@ impl Spares {
         Some(SpareOrder { disk: Arc::clone(&self.disk), header })
     }
 
-    /// Takes the one that was ordered.
-    pub(crate) fn add(&mut self, spare: Spare) {
-        assert_eq!(self.ordered.take(), Some(spare.header.segment), "a spare is taken when it was ordered");
-        self.ready.push_back(spare);
+    /// Takes what came of the order. `wanted` is how many are to be ready.
+    pub(crate) fn prepared(&mut self, prepared: Prepared, wanted: usize) {
+        let ordered = self.ordered.take().expect("a spare comes when it was ordered");
+        match prepared {
+            Prepared::Spare(spare) => {
+                assert_eq!(spare.header.segment, ordered, "the spare is the one that was ordered");
+                self.ready.push_back(spare);
+                self.is_full &= self.ready.len() < wanted;
+            }
+            Prepared::NoRoom { .. } => {
+                // Nothing was made under this id, and ids have no gap.
+                self.next = ordered;
+                self.is_full = true;
+            }
+        }
+    }
+
+    /// Whether the disk had no room for the last ones that were ordered.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full
     }
 }

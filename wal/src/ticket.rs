@@ -73,6 +73,20 @@ pub struct Spare {
     pub(crate) header: Header,
 }
 
+/// What came of a [`SpareOrder`].
+#[derive(Debug)]
+pub enum Prepared {
+    /// The segment is ready.
+    Spare(Spare),
+    /// The disk is full: nothing was made. To be tried again after a while.
+    NoRoom {
+        /// The file that would have been made.
+        file: String,
+        /// Its length in bytes.
+        bytes: u64,
+    },
+}
+
 impl Ticket {
     /// Writes and syncs everything in it. Blocks for as long as the disk takes.
     ///
@@ -160,17 +174,26 @@ impl Done {
 }
 
 impl SpareOrder {
-    /// Makes the segment: zero-filled, its header written, all synced. Takes tens of milliseconds.
+    /// Makes the segment: zero-filled, its header written, all synced. Takes tens of milliseconds. That there is no
+    /// room for it is no error.
     ///
     /// # Errors
-    /// The first error of the disk, also when it is full.
-    pub fn run(&self) -> Result<Spare, SyncError> {
+    /// The first error of the disk.
+    pub fn run(&self) -> Result<Prepared, SyncError> {
         let name = segment::file_name(self.header.segment);
-        let region = self.disk.create(&name, self.header.bytes);
-        let region = region.map_err(|source| SyncError::new("create", &name, source))?;
+        let region = match self.disk.create(&name, self.header.bytes) {
+            Err(source) if is_full(&source) => {
+                return Ok(Prepared::NoRoom { file: name, bytes: self.header.bytes });
+            }
+            created => created.map_err(|source| SyncError::new("create", &name, source))?,
+        };
         let head: [Bytes; 1] = [self.header.encode()];
         region.write_at(0, &head).map_err(|source| SyncError::new("write", &name, source))?;
         region.sync().map_err(|source| SyncError::new("sync", &name, source))?;
-        Ok(Spare { region, header: self.header })
+        Ok(Prepared::Spare(Spare { region, header: self.header }))
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

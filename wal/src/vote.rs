@@ -44,6 +44,8 @@ const PAGE_BYTES: usize = 4096;
 const PAGES: usize = 4;
 const CRC_AT: usize = 32;
 const VOTE_BYTES: usize = 36;
+/// No generation is above this: there is room for as many updates as any disk will ever see. Count.
+const GENERATION_MAX: u64 = u64::MAX / 2;
 /// What is written of a page: one sector.
 const SECTOR_BYTES: usize = 512;
 
@@ -205,6 +207,12 @@ impl VoteWrite {
     }
 }
 
+/// Puts an empty file in the place of the one that is missing: its absence must not be forgotten when what proves it, the
+/// first segment, is removed as a leftover.
+pub(crate) fn keep_missing(disk: &dyn Disk) -> io::Result<()> {
+    disk.replace(NAME, &[])
+}
+
 /// There is no file, although there must be one.
 pub(crate) fn missing() -> Damage {
     let (expected, found) = ("the vote file".into(), "no file".into());
@@ -293,7 +301,8 @@ fn decode(content: &[u8], page: usize, parity: u64, incarnation: &[u8; 16]) -> O
     let good = u32_at(vote, 0) == MAGIC
         && u32_at(vote, 4) == FORMAT
         && u32_at(vote, CRC_AT) == checksum(&vote[..CRC_AT], page, incarnation)
-        && u64_at(vote, 8) % 2 == parity;
+        && u64_at(vote, 8) % 2 == parity
+        && u64_at(vote, 8) <= GENERATION_MAX;
     good.then(|| (u64_at(vote, 8), Vote { term: u64_at(vote, 16), voted_for: u64_at(vote, 24) }))
 }
 
@@ -347,6 +356,13 @@ mod tests {
         }
         assert!(judge(&whole[..100], &INCARNATION).is_err());
         assert!(judge(&whole, &[1; 16]).is_err());
+    }
+
+    #[test]
+    fn a_generation_that_no_disk_reaches_is_not_a_copy() {
+        let high = GENERATION_MAX + 1;
+        let content = pages(&[(0, high, OLD), (2, high, OLD), (1, high + 1, NEW), (3, high + 1, NEW)]);
+        assert!(judge(&content, &INCARNATION).is_err());
     }
 
     #[test]

@@ -89,6 +89,49 @@ fn spares_are_ordered_one_after_another_until_there_are_enough() {
 }
 
 #[test]
+fn a_full_disk_is_a_state_that_ends_when_the_spares_are_ready() {
+    let mut rig = Rig::new();
+    rig.make_spares().unwrap();
+    rig.disk.fill(true);
+    rig.put_without_spares(1, "the first spare becomes the active segment");
+    let try_again = |rig: &mut Rig| {
+        let prepared = rig.log.poll_spare().expect("one is missing").run().unwrap();
+        rig.log.handle_spare(prepared);
+    };
+    assert!(!rig.log.is_full(), "nobody has noticed yet");
+    try_again(&mut rig);
+    assert!(rig.log.is_full());
+    rig.put_without_spares(1, "there is a reserve");
+    try_again(&mut rig);
+    assert!(rig.log.is_full());
+    assert_eq!(rig.segments(), [segment(1), segment(2)], "what could not be made left nothing behind");
+    rig.disk.fill(false);
+    try_again(&mut rig);
+    assert!(!rig.log.is_full());
+    let mut rig = rig.restart().unwrap();
+    assert_eq!(rig.log.last_index(), 2);
+    rig.put(1, "and it goes on");
+}
+
+#[test]
+fn without_any_segment_votes_go_on_and_entries_wait() {
+    let mut rig = Rig::new();
+    rig.disk.fill(true);
+    let prepared = rig.log.poll_spare().unwrap().run().unwrap();
+    rig.log.handle_spare(prepared);
+    rig.log.append(vec![entry(1, 1, "waits")]).unwrap();
+    assert!(rig.log.poll_ticket().is_none());
+    rig.log.set_vote(Vote { term: 1, voted_for: 2 });
+    let ticket = rig.log.poll_ticket().expect("a vote needs no segment");
+    assert!(ticket.has_vote() && ticket.range().is_none());
+    rig.log.handle_synced(ticket.run().unwrap());
+    assert_eq!(rig.log.durable(), 0);
+    rig.disk.fill(false);
+    rig.settle().unwrap();
+    assert_eq!(rig.log.durable(), 1);
+}
+
+#[test]
 fn what_was_cut_in_flight_is_hidden_by_the_next_block() {
     let mut rig = Rig::new();
     rig.make_spares().unwrap();

@@ -435,6 +435,19 @@ mod vote {
         assert!(matches!(reopened(&rig).vote, VoteState::Damaged(_)));
     }
 
+    /// The only thing that proves the loss is a segment that recovery removes.
+    #[test]
+    fn a_vote_file_that_was_lost_stays_lost_when_the_last_segment_goes() {
+        let disk = MemoryDisk::new();
+        disk.create(&segment(1), 4096).unwrap();
+        for _ in 0..2 {
+            let opened = open(Arc::new(disk.clone()), &identity(), small()).unwrap();
+            assert!(matches!(opened.vote, VoteState::Damaged(_)), "{:?}", opened.vote);
+            assert_eq!(disk.list().unwrap(), ["vote"], "a segment without a header is removed");
+            disk.crash(1);
+        }
+    }
+
     #[test]
     fn it_does_not_come_back_as_that_of_another_incarnation() {
         let disk = MemoryDisk::new();

@@ -186,9 +186,10 @@ impl Core {
         }
     }
 
-    /// Ends the sessions that nobody kept alive. Only once nothing is queued: a keep-alive that has arrived counts.
+    /// Ends the sessions that nobody kept alive. Only once nothing is queued: a keep-alive that has arrived counts. And not
+    /// while keep-alives are refused.
     fn end_sessions(&mut self, now: Time, wall_ms: u64) {
-        let Some(head) = &self.head else { return };
+        let Some(head) = self.head.as_ref().filter(|_| !self.is_stalled()) else { return };
         let due: Vec<_> =
             head.machine.sessions_due(self.clock.read(now)).take(EXPIRIES_PER_ENTRY_MAX).collect();
         if due.is_empty() {
@@ -236,6 +237,9 @@ impl Core {
         let verdict = draft.machine.decide(operation);
         if is_lasting(operation, &verdict) && self.applied.decide(operation) == verdict {
             return self.reply_nothing(caller, verdict);
+        }
+        if let Some(refusal) = self.cannot_write(operation, &verdict) {
+            return self.reply(caller, Response::Refused(refusal));
         }
         match verdict {
             Verdict::Write(effect) => {

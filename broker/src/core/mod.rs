@@ -36,7 +36,9 @@ pub mod producers;
 mod questions;
 mod recut;
 mod replies;
+mod room;
 pub mod sessions;
+mod stall;
 mod storage;
 mod subscription;
 pub mod time;
@@ -49,7 +51,7 @@ use sequor_client::protocol::{
     self as wire, BrokerId, ClusterId, Context, Counters, Incarnation, Lineage, Member, Offset, Request,
     Response, ServerHello, Status,
 };
-use sequor_wal::{Done, Index, Log, ReadError, Spare, SpareOrder, Ticket};
+use sequor_wal::{Index, Log, ReadError};
 
 use self::admission::{Head, Queue};
 use self::effect::{Effects, LEVEL};
@@ -57,6 +59,7 @@ use self::genesis::Genesis;
 use self::machine::Machine;
 use self::node::{Node, Rejected, Work};
 use self::positions::Positions;
+use self::stall::Syncing;
 use self::storage::LogStorage;
 use self::time::{LogClock, Time};
 use self::waiting::Waiting;
@@ -125,6 +128,9 @@ pub struct Core {
     clock: LogClock,
     next_tick: Time,
     last_block: Option<Time>,
+    syncing: Option<Syncing>,
+    /// No segment is made ready before.
+    next_spare: Time,
     applied: Machine,
     applied_index: Index,
     head: Option<Head>,
@@ -150,6 +156,8 @@ impl Core {
             clock: LogClock::new(0, now),
             next_tick: now + settings.tick_us,
             last_block: None,
+            syncing: None,
+            next_spare: now,
             applied: Machine::new(&settings.genesis),
             applied_index: 0,
             head: None,
@@ -219,20 +227,9 @@ impl Core {
         self.node.peer_lost(peer.0);
     }
 
-    /// Takes back a ticket that was run.
-    pub fn handle_synced(&mut self, now: Time, done: Done) {
-        self.node.log_mut().handle_synced(done);
-        self.last_block = Some(now);
-    }
-
-    /// Takes a segment that was made ready.
-    pub fn handle_spare(&mut self, spare: Spare) {
-        self.node.log_mut().handle_spare(spare);
-    }
-
     /// Gives up leadership to the follower that is furthest, if this broker leads.
     pub fn hand_over(&mut self) {
-        self.node.hand_over();
+        self.node.hand_over_beyond(0);
     }
 
     /// Has the last block witnessed, before a clean stop.
@@ -251,6 +248,7 @@ impl Core {
     /// written down.
     pub fn pass(&mut self, now: Time, wall_ms: u64) {
         let most = self.applied_index + ENTRIES_PER_PASS_MAX;
+        self.mind_the_disk(now);
         self.advance(now, most);
         if self.halt.is_none() {
             self.admit(now, wall_ms);
@@ -269,16 +267,6 @@ impl Core {
     /// The next message to a peer.
     pub fn poll_peer(&mut self) -> Option<(BrokerId, PeerMessage)> {
         self.outbox.pop_front()
-    }
-
-    /// The next write and sync to run, if none is out.
-    pub fn poll_ticket(&mut self) -> Option<Ticket> {
-        if self.halt.is_some() { None } else { self.node.log_mut().poll_ticket() }
-    }
-
-    /// The next segment to make ready.
-    pub fn poll_spare(&mut self) -> Option<SpareOrder> {
-        if self.halt.is_some() { None } else { self.node.log_mut().poll_spare() }
     }
 
     /// Why this core stopped, if it did. The driver must stop the broker.
@@ -336,6 +324,7 @@ impl Core {
             commit: self.node.commit(),
             applied: self.applied_index,
             end: self.end(),
+            is_full: self.is_full(),
             counters: Counters {
                 log_syncs: log.log_syncs,
                 vote_syncs: log.vote_syncs,

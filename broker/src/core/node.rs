@@ -287,14 +287,27 @@ impl Node {
         self.raw.read_index(number.to_le_bytes().to_vec());
     }
 
-    /// Hands leadership to the follower that is furthest of those that were heard of lately, if there is one.
-    pub(super) fn hand_over(&mut self) {
-        let own = self.raw.raft.id;
-        let progress = self.raw.raft.prs().iter();
-        let heard = progress.filter(|(id, progress)| **id != own && progress.recent_active);
-        let best = heard.max_by_key(|(_, progress)| progress.matched);
-        if let Some((&id, _)) = best.filter(|_| self.leads()) {
+    /// Hands leadership to a follower whose log is durable beyond `least`, if there is one and no handing over is under
+    /// way: of those that were heard of lately to the one that is furthest. (Raft forgets now and then of whom it heard.)
+    pub(super) fn hand_over_beyond(&mut self, least: Index) {
+        let raft = &self.raw.raft;
+        if !self.leads() || raft.lead_transferee.is_some() {
+            return;
+        }
+        let others = raft.prs().iter().filter(|(id, progress)| **id != raft.id && progress.matched > least);
+        if let Some((&id, _)) = others.max_by_key(|(_, progress)| (progress.recent_active, progress.matched))
+        {
             self.raw.transfer_leader(id);
+        }
+    }
+
+    /// Gives up leadership without knowing to whom. A sole voter keeps it.
+    pub(super) fn step_down(&mut self) {
+        let voters = self.raw.raft.prs().conf().voters().ids().len();
+        if self.leads() && voters > 1 {
+            let term = self.term();
+            self.raw.raft.become_follower(term, raft::INVALID_ID);
+            self.keep_own_timeout();
         }
     }
 

@@ -185,7 +185,7 @@ impl PeerMessage {
         let kind = head.get_u16_le();
         let flags = head.get_u16_le();
         let level = head.get_u16_le();
-        head.advance(2);
+        let zero = head.get_u16_le();
         let entries = head.get_u32_le();
         // The fields of a struct expression are evaluated in the order they are written in: that of the drawing.
         let mut raft = Message {
@@ -216,7 +216,7 @@ impl PeerMessage {
         if found != expected {
             return Err(PeerError::BadChecksum { expected, found });
         }
-        if !bytes.is_empty() || flags & !FLAG_REJECT != 0 {
+        if !bytes.is_empty() || flags & !FLAG_REJECT != 0 || zero != 0 {
             return Err(PeerError::Malformed);
         }
         raft.set_msg_type(message_type(kind).ok_or(PeerError::UnknownKind(kind))?);
@@ -251,7 +251,9 @@ fn decode_entry(bytes: &mut Bytes, crc: &mut crc32fast::Hasher) -> Result<RaftEn
         ENTRY_CONF_CHANGE => EntryType::EntryConfChangeV2,
         _ => return Err(PeerError::Malformed),
     });
-    head.advance(3);
+    if head.split_to(3)[..] != [0; 3] {
+        return Err(PeerError::Malformed);
+    }
     entry.index = head.get_u64_le();
     entry.term = head.get_u64_le();
     entry.data = split(bytes, length)?;

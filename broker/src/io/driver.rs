@@ -3,7 +3,7 @@
 //! ```text
 //!   sessions, inboxes ──bell──┐
 //!   syncer: a ticket is done ─┤
-//!   filler: a spare is ready ─┼─► feed ─► pass ─► ticket ──► syncer
+//!   filler: a spare, or none ─┼─► feed ─► pass ─► ticket ──► syncer
 //!   the next tick is due ─────┤                   messages ► peer links
 //!   told to stop ─────────────┘                   answers ─► exchanges ─► one write per stream
 //!                                                 progress ► subscriptions
@@ -20,7 +20,7 @@ use std::{
 };
 
 use sequor_client::protocol::{BrokerId, Status};
-use sequor_wal::{Done, Spare, SpareOrder, Ticket};
+use sequor_wal::{Done, Prepared, SpareOrder, Ticket};
 use tokio::{
     task::yield_now,
     time::{sleep_until, timeout},
@@ -142,7 +142,7 @@ impl Driver {
 
     /// The disk first, for it takes longest; then the peers, who have disks too; then those who wait for an answer.
     fn carry_out(&mut self, core: &mut Core) {
-        if let Some(ticket) = core.poll_ticket() {
+        if let Some(ticket) = core.poll_ticket(self.broker.now()) {
             self.syncing = true;
             self.syncer.give(ticket);
         }
@@ -162,7 +162,7 @@ impl Driver {
         self.tell_of_leadership(&status);
         self.host.observe(&status);
         self.broker.set_progress(Progress { end: core.end(), leads: core.leads() });
-        while let Some(order) = core.poll_spare() {
+        while let Some(order) = core.poll_spare(self.broker.now()) {
             self.filler.give(order);
         }
     }
@@ -186,8 +186,21 @@ impl Driver {
         self.broker.core().handle_synced(self.broker.now(), done);
     }
 
-    fn handle_spare(&mut self, spare: Spare) {
-        self.broker.core().handle_spare(spare);
+    fn handle_spare(&mut self, prepared: Prepared) {
+        let mut core = self.broker.core();
+        let was_full = core.is_full();
+        match &prepared {
+            Prepared::NoRoom { file, bytes } if !was_full => tracing::warn!(
+                file,
+                bytes,
+                "the disk is full: as leader this broker takes no writes until there is room for another segment"
+            ),
+            _ => {}
+        }
+        core.handle_spare(self.broker.now(), prepared);
+        if was_full && !core.is_full() {
+            tracing::info!("the disk has room again");
+        }
     }
 
     fn begin_to_stop(&mut self) {
@@ -205,7 +218,7 @@ impl Driver {
             && (!core.leads() || Instant::now() >= until)
         {
             core.prepare_to_stop();
-            if let Some(ticket) = core.poll_ticket() {
+            if let Some(ticket) = core.poll_ticket(self.broker.now()) {
                 self.syncing = true;
                 self.syncer.give(ticket);
             }

@@ -35,6 +35,8 @@ mod client_stream;
 mod close;
 mod driver;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 pub(crate) mod host;
 mod limits;
 mod listener;
@@ -53,7 +55,7 @@ mod tests;
 pub mod tls;
 mod worker;
 
-use std::{io, net::SocketAddr, rc::Rc};
+use std::{io, net::SocketAddr, path::PathBuf, rc::Rc};
 
 use sequor_client::protocol::BrokerId;
 use sequor_wal::{CheckpointError, Damage, IdentityError, OpenError, SyncError, disk::mmap::OpenDirError};
@@ -64,7 +66,11 @@ use tokio::{
     task::LocalSet,
 };
 
-pub use self::{close::Close, pins::PinError, tls::TlsError};
+pub use self::{
+    close::Close,
+    pins::{PINS, PinError, read_pins},
+    tls::TlsError,
+};
 use self::{
     driver::Driver,
     host::{Host, Process},
@@ -76,13 +82,10 @@ const EVENT_INTERVAL: u32 = 31;
 /// Shortest elections that leadership is waited for at a stop, in case nobody takes it. Count.
 const ELECTIONS_PER_HAND_OVER: u32 = 4;
 
-/// Why a broker did not start, or did not go on.
+/// Why a data directory is not one to serve from.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum ServeError {
-    /// The data directory cannot be opened.
-    #[error(transparent)]
-    Directory(#[from] OpenDirError),
+pub enum DataError {
     /// Who this broker is cannot be read or written.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -90,14 +93,11 @@ pub enum ServeError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// There is no first state.
-    #[error("the data directory has no checkpoint: keep it as it is and do not run a broker on it")]
+    #[error("it has no checkpoint: keep it as it is and do not run a broker on it")]
     NoGenesis,
     /// The first state makes no sense.
     #[error("the first state of the cluster cannot be read")]
     Genesis(#[from] GenesisError),
-    /// The certificates cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     /// The pins of the peers cannot be read.
     #[error(transparent)]
     Pins(#[from] PinError),
@@ -116,6 +116,26 @@ pub enum ServeError {
         #[source]
         damage: Damage,
     },
+}
+
+/// Why a broker did not start, or did not go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The data directory cannot be opened.
+    #[error(transparent)]
+    Directory(#[from] OpenDirError),
+    /// The data directory was opened, and is not one to serve from.
+    #[error("cannot serve from the data directory {}", .dir.display())]
+    Data {
+        /// Which.
+        dir: PathBuf,
+        /// What is wrong with it.
+        source: DataError,
+    },
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The operating system gives no random bytes.
     #[error("the operating system gives no random bytes")]
     NoRandomness,

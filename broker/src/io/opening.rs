@@ -19,7 +19,7 @@ use sequor_client::{
 use sequor_wal::{Checkpoint, Disk, Identity, Log, VoteState, disk::mmap::MmapDisk};
 
 use super::{
-    ServeError,
+    DataError, ServeError,
     broker::{Broker, Network},
     host::Host,
     limits::{INCOMING_BYTES_MAX, INCOMING_MAX},
@@ -44,37 +44,39 @@ use crate::{
 /// See [`ServeError`]: nothing was changed in the directory, or only what recovery may change.
 pub(super) fn open(config: &Config, host: &dyn Host) -> Result<Rc<Broker>, ServeError> {
     let disk: Arc<dyn Disk> = Arc::new(MmapDisk::open(&config.data)?);
-    let mut identity = Identity::load(&*disk)?;
-    let genesis = genesis(&*disk)?;
+    let unusable = |source| ServeError::Data { dir: config.data.clone(), source };
+    let mut identity = Identity::load(&*disk).map_err(|error| unusable(error.into()))?;
+    let genesis = genesis(&*disk).map_err(unusable)?;
     let own = BrokerId(identity.broker);
     let material = Material::load(&config.tls)?;
     let mut endpoint_config = transport::endpoint_config(config.mtu);
     reset::keep_key(&mut endpoint_config, &material.key);
     let tls = Tls::new(material, own, genesis.members())?;
     if identity.incarnation.is_none() {
-        identity.set_incarnation(&*disk, random()?)?;
+        let drawn = random()?;
+        identity.set_incarnation(&*disk, drawn).map_err(|error| unusable(error.into()))?;
     }
-    let pins = Pins::load(Arc::clone(&disk))?;
+    let pins = Pins::load(Arc::clone(&disk)).map_err(|error| unusable(error.into()))?;
     let links = links(own, genesis.members());
-    let (log, commit) = open_log(config, disk, &identity)?;
+    let (log, commit) = open_log(config, disk, &identity).map_err(unusable)?;
     let core = Core::new(settings(config, &identity, genesis)?, log, commit, Time(0));
     let network = bind(config, host, endpoint_config, tls)?;
     Ok(Broker::new(core, Instant::now(), pins, links, network))
 }
 
-fn genesis(disk: &dyn Disk) -> Result<Genesis, ServeError> {
-    let checkpoint = Checkpoint::load_latest(disk)?.ok_or(ServeError::NoGenesis)?;
+fn genesis(disk: &dyn Disk) -> Result<Genesis, DataError> {
+    let checkpoint = Checkpoint::load_latest(disk)?.ok_or(DataError::NoGenesis)?;
     let sections = checkpoint.sections.iter().map(|section| (section.id, &section.content[..]));
     Ok(Genesis::decode(sections)?)
 }
 
-fn open_log(config: &Config, disk: Arc<dyn Disk>, identity: &Identity) -> Result<(Log, u64), ServeError> {
+fn open_log(config: &Config, disk: Arc<dyn Disk>, identity: &Identity) -> Result<(Log, u64), DataError> {
     let settings = sequor_wal::Settings { segment_bytes: config.segment_bytes, ..Default::default() };
     let opened = sequor_wal::open(disk, identity, settings)?;
     match opened.vote {
         VoteState::Known(_) => Ok((opened.log, opened.commit)),
         VoteState::Damaged(damage) => {
-            Err(ServeError::VoteDamaged { broker: BrokerId(identity.broker), damage })
+            Err(DataError::VoteDamaged { broker: BrokerId(identity.broker), damage })
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     close::Close,
     limits::{PEER_RECEIVE_WINDOW_BYTES, PEER_STREAMS_MAX},
     peer_hello,
-    peer_stream::{Messages, PeerStreamError},
+    peer_stream::{Messages, PeerStreamError, lane_of},
 };
 use crate::core::{PEER_MESSAGE_BYTES_MAX, PeerError, PeerMessage};
 
@@ -25,6 +25,9 @@ enum LaneError {
     /// It broke off, or its lengths are impossible.
     #[error(transparent)]
     Stream(#[from] PeerStreamError),
+    /// It begins as none that is known here.
+    #[error("the peer opened a lane of kind {0}, and this broker knows 1 and 2: update whichever is older")]
+    Unknown(u8),
     /// A message that is none.
     #[error("a message of the peer cannot be read")]
     Message(#[from] PeerError),
@@ -55,12 +58,11 @@ pub(super) async fn serve(broker: &Rc<Broker>, peer: BrokerId, connection: Conne
     }
 }
 
-/// Hands over one lane's messages. Which lane it is makes no difference to who reads it.
+/// Hands over one lane's messages. Which of the lanes it is makes no difference to who reads it.
 async fn read_lane(broker: &Broker, peer: BrokerId, recv: RecvStream) -> Result<(), LaneError> {
     let mut messages = Messages::new(recv, PEER_MESSAGE_BYTES_MAX);
-    if messages.first_byte().await?.is_none() {
-        return Ok(());
-    }
+    let Some(lane) = messages.first_byte().await? else { return Ok(()) };
+    lane_of(lane).ok_or(LaneError::Unknown(lane))?;
     while let Some(bytes) = messages.next().await? {
         broker.handle_peer(peer, PeerMessage::decode(bytes)?);
     }

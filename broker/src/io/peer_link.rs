@@ -127,7 +127,11 @@ impl PeerLink {
             // A peer that is away would fill the log: the same complaint is made once. At a stop all links end.
             let complaint = with_causes(&error);
             if !broker.is_stopping() && (was_up || said != complaint) {
-                tracing::warn!(peer = %self.peer, address = self.address, error = complaint, "no connection to peer");
+                if is_farewell(&error) {
+                    tracing::info!(peer = %self.peer, address = self.address, "the peer stops");
+                } else {
+                    tracing::warn!(peer = %self.peer, address = self.address, error = complaint, "no connection to peer");
+                }
                 said = complaint;
             }
             pause = next_pause(pause, was_up, &error);
@@ -232,6 +236,12 @@ impl Queue {
         self.chunks.borrow_mut().clear();
         self.bytes.set(0);
     }
+}
+
+/// Whether the peer stops because it was told to, and says so: nothing is wrong then.
+fn is_farewell(error: &LinkError) -> bool {
+    matches!(error, LinkError::Connection(ConnectionError::ApplicationClosed(close))
+        if close.error_code == Close::Stopping.code())
 }
 
 /// Grows from try to try. A peer that must not be spoken to is asked no more often than need be.

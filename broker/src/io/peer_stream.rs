@@ -58,6 +58,11 @@ pub(super) fn lane_byte(lane: Lane) -> u8 {
     }
 }
 
+/// The lane of a stream with this first byte, if there is such a lane.
+pub(super) fn lane_of(byte: u8) -> Option<Lane> {
+    [Lane::Urgent, Lane::Bulk].into_iter().find(|lane| lane_byte(*lane) == byte)
+}
+
 /// Cuts what arrives on a stream into messages. A length is compared with the limit before anything is allocated.
 #[derive(Debug)]
 pub(super) struct Messages<S> {

@@ -22,7 +22,8 @@ use sequor_wal::{
 };
 use thiserror::Error;
 
-const NAME: &str = "pins";
+/// Name of the file, in the data directory.
+pub const PINS: &str = "pins";
 const CONTENT_BYTES: usize = 24;
 
 /// The peers' incarnations, on disk before they count.
@@ -40,9 +41,15 @@ pub enum PinError {
     File(#[from] FileError),
     /// A section that does not name one peer.
     #[error(
-        "the file {NAME} has a section that is not a pin: keep the directory as it is and do not run a broker on it"
+        "section {section} of the file {PINS} is not a pin of {CONTENT_BYTES} bytes, but has {bytes}: keep the directory \
+         as it is and do not run a broker on it"
     )]
-    Malformed,
+    Malformed {
+        /// Which.
+        section: u32,
+        /// How many it has.
+        bytes: usize,
+    },
     /// The peer has another data directory than the one it is known by.
     #[error(
         "broker {peer} came back with another data directory: its incarnation is {found}, this broker knows it by \
@@ -62,9 +69,7 @@ pub enum PinError {
 impl Pins {
     /// Reads them; none if no peer was ever met.
     pub(super) fn load(disk: Arc<dyn Disk>) -> Result<Self, PinError> {
-        let sections = File::load(&*disk, NAME)?.unwrap_or_default().sections;
-        let known =
-            sections.iter().map(|s| pin(&s.content)).collect::<Option<_>>().ok_or(PinError::Malformed)?;
+        let known = read_pins(&*disk)?;
         Ok(Self { disk, known })
     }
 
@@ -83,10 +88,23 @@ impl Pins {
         let mut known = self.known.clone();
         known.insert(peer, found);
         let sections = (1..).zip(&known).map(|(id, pin)| Section { id, content: content(pin) }).collect();
-        File { sections }.save(&*self.disk, NAME)?;
+        File { sections }.save(&*self.disk, PINS)?;
         self.known = known;
         Ok(())
     }
+}
+
+/// What a data directory says of the peers of its broker; nothing if none was ever met.
+///
+/// # Errors
+///
+/// [`PinError::File`] or [`PinError::Malformed`].
+pub fn read_pins(disk: &dyn Disk) -> Result<BTreeMap<BrokerId, Incarnation>, PinError> {
+    let sections = File::load(disk, PINS)?.unwrap_or_default().sections;
+    let read = |Section { id, content }: &Section| {
+        pin(content).ok_or(PinError::Malformed { section: *id, bytes: content.len() })
+    };
+    sections.iter().map(read).collect()
 }
 
 fn content((peer, incarnation): (&BrokerId, &Incarnation)) -> Bytes {
@@ -129,7 +147,7 @@ mod tests {
     fn a_section_that_is_no_pin_is_refused() {
         let disk = MemoryDisk::new();
         let sections = vec![Section { id: 1, content: Bytes::from_static(b"short") }];
-        File { sections }.save(&disk, NAME).unwrap();
-        assert!(matches!(Pins::load(Arc::new(disk)), Err(PinError::Malformed)));
+        File { sections }.save(&disk, PINS).unwrap();
+        assert!(matches!(Pins::load(Arc::new(disk)), Err(PinError::Malformed { section: 1, bytes: 5 })));
     }
 }

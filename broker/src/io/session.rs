@@ -27,9 +27,6 @@ use super::{
     subscription::{self, SubscriptionError},
 };
 
-/// Longest name of a client's software that is logged. Bytes.
-const SOFTWARE_BYTES_MAX: usize = 255;
-
 /// Why a client's connection came to nothing.
 #[derive(Debug, Error)]
 enum GreetingError {
@@ -115,7 +112,8 @@ async fn greet(broker: &Rc<Broker>, connection: &Connection) -> Result<(Frames, 
     if kind != StreamKind::Control as u8 {
         return Err(GreetingError::NotControl(kind));
     }
-    let frame = frames.next_within(HANDSHAKE_TIMEOUT).await?;
+    // Whoever greets a client gives it so long for all of this.
+    let frame = frames.next().await?.ok_or(StreamError::Truncated)?;
     let ours = broker.hello();
     let hello = match frame.client_hello() {
         Ok(hello) if hello.cluster != ours.cluster => {
@@ -134,7 +132,7 @@ async fn greet(broker: &Rc<Broker>, connection: &Connection) -> Result<(Frames, 
             let frame = encode_server_hello(&ours).map_err(GreetingError::Refused)?;
             let mut chunks: Vec<_> = frame.into_chunks().collect();
             send.write_all_chunks(&mut chunks).await?;
-            let software: String = hello.software.escape_debug().take(SOFTWARE_BYTES_MAX).collect();
+            let software: String = hello.software.escape_debug().collect();
             tracing::debug!(client = %connection.remote_address(), software, "client connected");
             return Ok((frames, send));
         }
@@ -160,7 +158,8 @@ fn check_lineage(hello: &ClientHello, broker: &Broker) -> Result<(), Refusal> {
 fn part(connection: &Connection, error: &GreetingError) {
     let close = match error {
         GreetingError::Connection(_) | GreetingError::Write(_) => Close::Done,
-        GreetingError::Stream(_) | GreetingError::NotControl(_) => Close::Protocol,
+        GreetingError::Stream(error) => error.close(),
+        GreetingError::NotControl(_) => Close::Protocol,
         GreetingError::OtherCluster { .. } | GreetingError::Version { .. } | GreetingError::Refused(_) => {
             Close::Hello
         }

@@ -10,7 +10,7 @@
 
 use std::{io, sync::mpsc, thread};
 
-use sequor_wal::{Done, Spare, SpareOrder, SyncError, Ticket};
+use sequor_wal::{Done, Prepared, SpareOrder, SyncError, Ticket};
 use tokio::sync::mpsc as wakeful;
 
 use super::{causes::with_causes, host::DiskFailure};
@@ -109,10 +109,10 @@ impl Order for Ticket {
 }
 
 impl Order for SpareOrder {
-    type Report = Spare;
+    type Report = Prepared;
     const WORKER: &'static str = "sequor-filler";
 
-    fn carry_out(&self) -> Result<Spare, SyncError> {
+    fn carry_out(&self) -> Result<Prepared, SyncError> {
         self.run()
     }
 }

@@ -17,19 +17,27 @@ use sequor_client::core::{
 };
 use sequor_client::protocol::batch::BatchBuilder;
 use sequor_client::protocol::{
-    Acks, BrokerId, Codec, Epoch, Member, Offset, ProducerId, Refusal, Retire, Sequence, Span,
+    Acks, BrokerId, Codec, Epoch, Member, Offset, ProducerId, Refusal, Resolve, Retire, Sequence, Span,
 };
 
 use super::chance::{chance, within};
 use super::judge::{Judge, Violation, content, session_name};
 use super::machine::CLUSTER;
-use super::world::BROKERS;
 use crate::core::time::Time;
 
 /// Names that clients write under at the beginning; each has one client.
 const NAMES: usize = 3;
-/// Pause of a writer between two batches, in microseconds.
-const THINK_US: (u64, u64) = (0, 25_000);
+/// Pause of a writer between two batches while it is busy, in microseconds.
+const BUSY_US: (u64, u64) = (0, 25_000);
+/// The same while it is idle.
+const IDLE_US: (u64, u64) = (0, 2_000_000);
+/// How often a writer turns from busy to idle, and how often back, per thousand batches.
+const TURNS_IDLE_PER_MILLE: u64 = 40;
+const TURNS_BUSY_PER_MILLE: u64 = 200;
+/// How often it asks something after a batch, per thousand batches.
+const ASKS_PER_MILLE: u64 = 60;
+/// Questions without an answer, at most.
+const QUESTIONS_MAX: usize = 4;
 /// Pause before a writer opens its name again.
 const REOPEN_US: (u64, u64) = (1_000, 300_000);
 /// How long a writer waits for the outcome of a batch: it is patient, or it is not.
@@ -57,8 +65,15 @@ pub(super) struct Client {
     impatient: bool,
     /// It writes under sessions.
     nameless: bool,
+    is_idle: bool,
     /// Names that are being closed.
     retiring: BTreeMap<Call, String>,
+    /// Questions for the end of the log, with the end that was known when they were asked.
+    ends: BTreeMap<Call, Offset>,
+    /// Questions for one number.
+    resolving: BTreeMap<Call, (String, Sequence)>,
+    /// How many brokers there are.
+    brokers: u64,
     subscription: SubscriptionKey,
     /// Unique in the world: the judge follows each subscription by itself.
     pub(super) reader: u64,
@@ -94,9 +109,10 @@ enum Writer {
 
 impl Client {
     /// The clients that a world begins with. They read from the start of the log.
-    pub(super) fn crowd(random: &mut ChaCha8Rng, judge: &mut Judge) -> Vec<Self> {
+    pub(super) fn crowd(brokers: u64, random: &mut ChaCha8Rng, judge: &mut Judge) -> Vec<Self> {
         let client = |number| {
-            let mut client = Self::new(format!("writer-{number}"), 1 + number as u64, random.next_u64());
+            let name = format!("writer-{number}");
+            let mut client = Self::new(brokers, name, 1 + number as u64, random.next_u64());
             client.nameless = number == 0 && chance(random, 500);
             judge.began(client.reader, Offset(0));
             client
@@ -106,12 +122,12 @@ impl Client {
 
     /// Somebody who takes the name of `client` over.
     pub(super) fn heir_of(client: &Self, reader: u64, seed: u64) -> Self {
-        Self { nameless: client.nameless, ..Self::new(client.name.clone(), reader, seed) }
+        Self { nameless: client.nameless, ..Self::new(client.brokers, client.name.clone(), reader, seed) }
     }
 
-    fn new(name: String, reader: u64, seed: u64) -> Self {
+    fn new(brokers: u64, name: String, reader: u64, seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let (session, subscription) = begin(&mut random, Time(0), Offset(0));
+        let (session, subscription) = begin(brokers, &mut random, Time(0), Offset(0));
         Self {
             name,
             session,
@@ -121,7 +137,11 @@ impl Client {
             certain: Sequence(0),
             impatient: chance(&mut random, 300),
             nameless: false,
+            is_idle: false,
             retiring: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            resolving: BTreeMap::new(),
+            brokers,
             subscription,
             reader: reader << 32,
             names: BTreeMap::new(),
@@ -139,7 +159,10 @@ impl Client {
         let position = self.session.position(self.subscription).unwrap_or_default();
         let from = Offset(within(&mut self.random, (0, position.0)));
         judge.began(self.reader + 1, from);
-        (self.session, self.subscription) = begin(&mut self.random, now, from);
+        (self.session, self.subscription) = begin(self.brokers, &mut self.random, now, from);
+        self.retiring.clear();
+        self.ends.clear();
+        self.resolving.clear();
         self.generation += 1;
         self.reader += 1;
         self.connections.clear();
@@ -186,13 +209,16 @@ impl Client {
     }
 
     /// Writes what is due, and says when the next thing is.
-    pub(super) fn write(&mut self, now: Time) -> Time {
+    pub(super) fn write(&mut self, now: Time, judge: &Judge) -> Time {
         match self.writer {
             Writer::Closed { until } if until <= now => {
                 self.open(now);
                 NEVER
             }
-            Writer::Open { until, .. } if until <= now => self.append(now),
+            Writer::Open { until, .. } if until <= now => {
+                self.ask(now, judge);
+                self.append(now)
+            }
             Writer::Closed { until } | Writer::Open { until, .. } => until,
             Writer::Opening { .. } | Writer::Retired => NEVER,
         }
@@ -231,7 +257,7 @@ impl Client {
         let count = builder.count() as u64;
         let patience = if self.impatient && !self.stopping { SHORT_DEADLINE_US } else { DEADLINE_US };
         let deadline = client_time(now + within(&mut self.random, patience));
-        let until = now + within(&mut self.random, THINK_US);
+        let until = now + self.think();
         match self.session.append(client_time(now), key, builder, deadline) {
             Ok(first) => {
                 assert_eq!(first, next, "the library numbers batches without gap");
@@ -245,6 +271,32 @@ impl Client {
                 self.reopen(now);
                 now
             }
+        }
+    }
+
+    /// How long it waits before the next batch. It is busy for a while and then idle for a while.
+    fn think(&mut self) -> u64 {
+        let turns = if self.is_idle { TURNS_BUSY_PER_MILLE } else { TURNS_IDLE_PER_MILLE };
+        self.is_idle ^= chance(&mut self.random, turns);
+        within(&mut self.random, if self.is_idle && !self.stopping { IDLE_US } else { BUSY_US })
+    }
+
+    /// Asks for the end of the log, or what became of a number, now and then.
+    fn ask(&mut self, now: Time, judge: &Judge) {
+        let asked = self.ends.len() + self.resolving.len();
+        if asked >= QUESTIONS_MAX || !chance(&mut self.random, ASKS_PER_MILLE) {
+            return;
+        }
+        let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
+        let Writer::Open { id, epoch, next, .. } = self.writer else { return };
+        if chance(&mut self.random, 500) {
+            let call = self.session.end(client_time(now), deadline);
+            self.ends.insert(call, judge.least_end());
+        } else {
+            let sequence = Sequence(within(&mut self.random, (0, next.0 + 3)));
+            let resolve = Resolve { producer: id, epoch, sequence, seal: false };
+            let call = self.session.resolve(client_time(now), resolve, deadline);
+            self.resolving.insert(call, (self.name.clone(), sequence));
         }
     }
 
@@ -342,9 +394,21 @@ impl Client {
             }
             // What the leader alone has is no promise.
             News::Accepted { .. } => {}
-            News::Connected { .. } | News::Found { .. } | News::EndIs { .. } | News::StatusIs { .. } => {}
-            News::Listed { .. } | News::Resolved { .. } => {}
-            News::CallUnknown { .. } | News::CallFailed { .. } => {}
+            News::EndIs { call, end } => {
+                if let Some(least) = self.ends.remove(&call) {
+                    judge.ended(least, end.end)?;
+                }
+            }
+            News::Resolved { call, resolved } => {
+                if let Some((name, sequence)) = self.resolving.remove(&call) {
+                    judge.resolved(&name, sequence, resolved);
+                }
+            }
+            News::Connected { .. } | News::Found { .. } | News::StatusIs { .. } | News::Listed { .. } => {}
+            News::CallUnknown { call, .. } | News::CallFailed { call, .. } => {
+                self.ends.remove(&call);
+                self.resolving.remove(&call);
+            }
         }
         Ok(())
     }
@@ -370,7 +434,9 @@ impl Client {
     fn ended(&mut self, now: Time, count: u32) {
         if let Writer::Open { in_flight, until, .. } = &mut self.writer {
             *in_flight = in_flight.saturating_sub(count.into());
-            *until = (*until).min(now + THINK_US.1);
+            if !self.is_idle {
+                *until = (*until).min(now + BUSY_US.1);
+            }
         }
     }
 
@@ -400,13 +466,13 @@ fn count(random: &mut ChaCha8Rng) -> usize {
     usize::try_from(within(random, (BATCH_RECORDS.0, most))).expect("a small number")
 }
 
-fn begin(random: &mut ChaCha8Rng, now: Time, from: Offset) -> (Session, SubscriptionKey) {
+fn begin(brokers: u64, random: &mut ChaCha8Rng, now: Time, from: Offset) -> (Session, SubscriptionKey) {
     let member = |id| Member { id: BrokerId(id), address: format!("broker-{id}:7400") };
     let config = Config {
         in_flight_batches: IN_FLIGHT_BATCHES,
         connect_timeout: Duration::from_millis(500),
         attempt_timeout: Duration::from_millis(700),
-        ..Config::new(CLUSTER, (1..=BROKERS).map(member).collect())
+        ..Config::new(CLUSTER, (1..=brokers).map(member).collect())
     };
     let mut session = Session::new(config, random.next_u64(), client_time(now));
     let subscription = session.subscribe(client_time(now), from);

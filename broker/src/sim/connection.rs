@@ -7,11 +7,16 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
+use sequor_client::protocol::batch::BatchBuilder;
 use sequor_client::protocol::frame::{self, Decoder, Frame, RawFrame};
 use sequor_client::protocol::limits::DELIVERY_BYTES_MAX;
-use sequor_client::protocol::{Refusal, Request, RequestId, Response, ServerHello};
+use sequor_client::protocol::{
+    Acks, Append, Context, Epoch, ProducerId, Refusal, Request, RequestId, Response, Sequence, ServerHello,
+};
 
-use super::chance::within;
+use super::chance::{chance, within};
 use super::judge::Violation;
 use super::world::{Event, World};
 use crate::core::time::Time;
@@ -32,6 +37,8 @@ pub(super) enum ToBroker {
     Hello,
     /// A frame.
     Frame(Bytes),
+    /// What nobody's library would send.
+    Garbage(Bytes),
     /// The reader has had enough.
     Unsubscribe(RequestId),
     /// The client is gone.
@@ -60,6 +67,8 @@ struct Connection {
     last_to_client: Time,
     /// The client has forgotten it.
     forgotten: bool,
+    /// The broker has.
+    hung_up: bool,
     readers: BTreeMap<RequestId, Reader>,
 }
 
@@ -79,8 +88,9 @@ pub(super) struct Connections {
 }
 
 impl Connections {
+    /// The broker that listens at a connection's other end.
     pub(super) fn broker_of(&self, connection: u64) -> Option<u64> {
-        self.open.get(&connection).map(|connection| connection.broker)
+        self.open.get(&connection).filter(|open| !open.hung_up).map(|open| open.broker)
     }
 
     fn of_broker(&self, broker: u64) -> Vec<u64> {
@@ -104,6 +114,7 @@ impl World {
             last_to_broker: self.now,
             last_to_client: self.now,
             forgotten: false,
+            hung_up: false,
             readers: BTreeMap::new(),
         };
         self.connections.open.insert(id, connection);
@@ -115,7 +126,7 @@ impl World {
     pub(super) fn send_to_broker(&mut self, connection: u64, what: ToBroker) {
         let delay = self.network.delay(&mut self.random);
         let Some(open) = self.connections.open.get_mut(&connection) else { return };
-        open.last_to_broker = open.last_to_broker.max(self.now + delay);
+        open.last_to_broker = (open.last_to_broker + 1).max(self.now + delay);
         let at = open.last_to_broker;
         self.at(at, Event::ToBroker { connection, what });
     }
@@ -123,7 +134,8 @@ impl World {
     fn send_to_client(&mut self, connection: u64, what: ToClient) {
         let delay = self.network.delay(&mut self.random);
         let Some(open) = self.connections.open.get_mut(&connection) else { return };
-        open.last_to_client = open.last_to_client.max(self.now + delay);
+        // Later than the one before, since events of one moment happen in any order, and a stream keeps its own.
+        open.last_to_client = (open.last_to_client + 1).max(self.now + delay);
         let at = open.last_to_client;
         self.at(at, Event::ToClient { connection, what });
     }
@@ -177,6 +189,7 @@ impl World {
                 self.send_to_client(connection, ToClient::Hello(hello));
             }
             ToBroker::Frame(bytes) => self.take_request(connection, broker, decode(bytes)?)?,
+            ToBroker::Garbage(bytes) => self.take_garbage(connection, broker, bytes)?,
             ToBroker::Unsubscribe(id) => {
                 self.connections.open.get_mut(&connection).map(|open| open.readers.remove(&id));
             }
@@ -195,7 +208,7 @@ impl World {
             let subscription = Subscription::new(subscribe.from);
             open.readers.insert(id, Reader { subscription, begun: false, on_their_way: 0 });
         }
-        let now = self.now;
+        let now = self.time_at(broker);
         if let Some(core) = self.core(broker) {
             core.handle_request(now, Caller { session: SessionId(connection), id }, &context, request);
         }
@@ -203,11 +216,37 @@ impl World {
         Ok(())
     }
 
+    /// What has the form of a request is answered like one; on anything else the broker hangs up.
+    fn take_garbage(&mut self, connection: u64, broker: u64, bytes: Bytes) -> Result<(), Violation> {
+        let mut decoder = Decoder::new();
+        decoder.push(bytes);
+        if let Ok(Some(frame)) = decoder.next()
+            && frame.clone().request().is_ok()
+        {
+            self.reached.note("garbage in the form of a request");
+            return self.take_request(connection, broker, frame);
+        }
+        self.reached.note("broker hung up on garbage");
+        if let Some(open) = self.connections.open.get_mut(&connection) {
+            open.hung_up = true;
+            open.readers.clear();
+        }
+        self.fall_silent(connection);
+        Ok(())
+    }
+
+    /// A client sends what its library would never send.
+    pub(super) fn garble(&mut self, client: usize) {
+        let Some(&connection) = self.connections.of_client(client).first() else { return };
+        let bytes = garbage(&mut self.random);
+        self.send_to_broker(connection, ToBroker::Garbage(bytes));
+    }
+
     /// Sends a broker's answer to whoever asked.
     pub(super) fn send_reply(&mut self, broker: u64, reply: &Reply) {
         let (connection, id) = (reply.caller.session.0, reply.caller.id);
-        let Some(open) = self.connections.open.get_mut(&connection).filter(|open| open.broker == broker)
-        else {
+        let mine = |open: &&mut Connection| open.broker == broker && !open.hung_up;
+        let Some(open) = self.connections.open.get_mut(&connection).filter(mine) else {
             return;
         };
         match (open.readers.get_mut(&id), &reply.response) {
@@ -286,6 +325,24 @@ impl World {
     pub(super) fn client_of(&self, connection: u64) -> Option<usize> {
         self.connections.open.get(&connection).map(|open| open.client)
     }
+}
+
+/// A batch that is not what its checksum says, in a sound request; or noise.
+fn garbage(random: &mut ChaCha8Rng) -> Bytes {
+    let noise: Vec<u8> = (0..within(random, (1, 300))).map(|_| random.next_u64().to_le_bytes()[0]).collect();
+    if chance(random, 500) {
+        return noise.into();
+    }
+    let mut builder = BatchBuilder::new();
+    builder.push_value(None, &noise, 0).expect("it is small");
+    let (producer, epoch) = (ProducerId(within(random, (0, 4))), Epoch(within(random, (0, 3))));
+    let sealed = builder.seal(producer, epoch, Sequence(within(random, (0, 1000))));
+    let mut batch = sealed.to_vec();
+    let at = usize::try_from(random.next_u64() % batch.len() as u64).expect("an index fits a usize");
+    batch[at] ^= 1 << (random.next_u64() % 8);
+    let append = Append { acks: Acks::Quorum, settled: Sequence(0), expect_end: None, batch: batch.into() };
+    let context = Context { deadline_ms: 1000, ..Context::default() };
+    encode(RequestId(u64::MAX), &context, &Request::Append(append))
 }
 
 fn flatten(frame: Frame) -> Bytes {

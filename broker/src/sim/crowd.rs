@@ -22,12 +22,13 @@ impl World {
         }
         client.wake_at = client.wake_at.filter(|at| *at > now);
         client.session.handle_timeout(client_time(now));
-        let mut next = client.write(now);
+        let mut next = client.write(now, &self.judge);
         loop {
             let client = &mut self.clients[number];
             if let Some(news) = client.session.poll_event() {
+                self.reached.note_news(&news);
                 client.take(now, news, &mut self.judge)?;
-                next = next.min(client.write(now));
+                next = next.min(client.write(now, &self.judge));
             } else if let Some(transmit) = client.session.poll_transmit() {
                 self.transmit(number, transmit);
             } else {

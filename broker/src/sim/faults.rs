@@ -18,18 +18,36 @@ pub(super) enum Fault {
     Die { broker: u64, death: Death, down_us: u64 },
     /// All brokers die at the same moment.
     DieAll { death: Death, down_us: u64 },
+    /// A broker is told to stop: it hands over, has its last block witnessed, and is started again later.
+    Stop { broker: u64, down_us: u64 },
     /// A broker freezes for so many microseconds.
     Pause { broker: u64, for_us: u64 },
     /// A broker is cut off from its peers, in one or both directions.
     Isolate { broker: u64, inward: bool, outward: bool },
     /// One link between two brokers is cut, in one direction.
     CutLink { from: u64, to: u64 },
+    /// A connection between two brokers breaks: what was on its way is lost, and both learn of it.
+    BreakLink { from: u64, to: u64 },
     /// All links are mended.
     Heal,
     /// The network changes.
     Change(Weather),
+    /// A broker's clocks jump, the monotonic one forwards by so many microseconds.
+    Jump { broker: u64, by_us: u64 },
+    /// A broker's disk has no room for another segment.
+    Fill { broker: u64 },
+    /// Every disk has room again.
+    Free,
+    /// One of the next writes or syncs of a broker's disk fails.
+    FailDisk { broker: u64 },
+    /// A broker's disk hangs for so many microseconds.
+    Hang { broker: u64, for_us: u64 },
+    /// A broker dies, its disk changes what it had confirmed, and it is started again.
+    Rot { broker: u64, down_us: u64 },
     /// A client's connections break.
     Reset { client: usize },
+    /// A client sends bytes that mean nothing.
+    Garble { client: usize },
     /// A client dies, and its successor comes back under the same name.
     Replace { client: usize },
     /// A client freezes; meanwhile a successor takes its name. Then it wakes up and goes on as if nothing had happened.
@@ -47,42 +65,73 @@ pub enum Profile {
     Swarm,
 }
 
-/// Draws the schedule of a run, in the order of time.
+/// What goes wrong in one run, in the order of time.
+#[derive(Clone, Debug)]
+pub struct Script(pub(super) Vec<(Time, Fault)>);
+
+impl Script {
+    /// How many faults there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True if nothing goes wrong.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same without the faults in a range.
+    #[must_use]
+    pub fn without(&self, range: std::ops::Range<usize>) -> Self {
+        let mut faults = self.0.clone();
+        faults.drain(range);
+        Self(faults)
+    }
+
+    /// One line for each fault: when, and what.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(at, fault)| format!("{:>9.3} s  {fault:?}", at.0 as f64 / 1e6))
+    }
+}
+
+/// Draws the schedule of a run.
 pub(super) fn schedule(
     random: &mut ChaCha8Rng,
     profile: Profile,
     brokers: u64,
     clients: usize,
     until: Time,
-) -> Vec<(Time, Fault)> {
+) -> Script {
+    let mut schedule = Vec::new();
     if profile == Profile::Quiet {
-        return Vec::new();
+        return Script(schedule);
     }
     let kinds = enabled_kinds(random);
-    let mut schedule = Vec::new();
     let mut now = Time::from_ms(within(random, (100, 600)));
     while now < until {
-        let quiet = chance(random, 250);
-        if quiet {
-            schedule.push((now, Fault::Heal));
-            schedule.push((now, Fault::Change(Weather::CALM)));
-        } else if let Some(kind) = (!kinds.is_empty()).then(|| *pick(random, &kinds)) {
+        if chance(random, 250) {
+            schedule.extend([Fault::Heal, Fault::Change(Weather::CALM), Fault::Free].map(|calm| (now, calm)));
+            now = now + 1000 * within(random, (100, 2500));
+        } else if !kinds.is_empty() {
+            let kind = *pick(random, &kinds);
             schedule.push((now, draw(random, kind, brokers, clients)));
         }
         now = now + 1000 * within(random, (20, 900));
     }
-    schedule
+    Script(schedule)
 }
 
-const KINDS: usize = 11;
+const KINDS: usize = 19;
 
 fn enabled_kinds(random: &mut ChaCha8Rng) -> Vec<usize> {
-    (0..KINDS).filter(|_| chance(random, 500)).collect()
+    (0..KINDS).filter(|_| chance(random, 400)).collect()
 }
 
 fn draw(random: &mut ChaCha8Rng, kind: usize, brokers: u64, clients: usize) -> Fault {
     let broker = within(random, (1, brokers));
-    let other = broker % brokers + 1;
+    let other = (broker + within(random, (0, brokers - 1))) % brokers + 1;
     let client = usize::try_from(random.next_u64() % clients as u64).expect("below the number of clients");
     let death = *pick(random, &[Death::PowerCut, Death::Kill]);
     let down_us = 1000 * within(random, (1, 1500));
@@ -99,6 +148,14 @@ fn draw(random: &mut ChaCha8Rng, kind: usize, brokers: u64, clients: usize) -> F
         7 => Fault::Reset { client },
         8 => Fault::Replace { client },
         9 => Fault::Zombie { client, for_us: down_us * 2 },
-        _ => Fault::Retire { client },
+        10 => Fault::Retire { client },
+        11 => Fault::Fill { broker },
+        12 => Fault::Stop { broker, down_us },
+        13 => Fault::BreakLink { from: broker, to: other },
+        14 => Fault::Jump { broker, by_us: down_us },
+        15 => Fault::FailDisk { broker },
+        16 => Fault::Hang { broker, for_us: down_us },
+        17 => Fault::Rot { broker, down_us },
+        _ => Fault::Garble { client },
     }
 }

@@ -4,7 +4,9 @@
 //!
 //! * *election safety*: at most one leader per term;
 //! * *commit means durable*: an entry that anybody applies lies on stable storage of a majority;
-//! * *one history*: everybody applies the same entry (same term, same chained checksum) at an index.
+//! * *one history*: everybody applies the same entry (same term, same chained checksum) at an index;
+//! * *leader completeness*: whoever leads a new term has everything that was ever applied;
+//! * *log matching*: two logs with an entry of the same term at an index are the same up to there.
 //!
 //! It writes down every acknowledgement that a client gets. When the faults are over and the cluster has come to rest,
 //! it reads the log of every broker and demands:
@@ -15,6 +17,8 @@
 //! * every (producer, sequence) is there at most once, and in the order of sequences, without gap but for what was
 //!   sealed; and nothing follows the retirement of its producer or the end of its session;
 //! * no session ended before nobody had kept it alive for its whole ttl, by the log's own time;
+//! * who asked for the end of the log was not told less than had been acknowledged before, nor more than there is;
+//! * what a number was said to be, written or given up, it still is;
 //! * what readers were delivered is the log, from where they began, in order, without gap or repeat;
 //! * all brokers have the same log and the same state.
 //!
@@ -24,12 +28,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bytes::Bytes;
-use sequor_client::protocol::batch::Batch;
-use sequor_client::protocol::{Epoch, Offset, ProducerId, Sequence};
+use sequor_client::protocol::{Epoch, Offset, ProducerId, Resolved, Sequence, Status};
 use sequor_wal::{Index, Position, Term};
 
+use super::coverage::Reached;
+use super::reading::{Reading, Record};
 use crate::core::Core;
-use crate::core::effect::{Effect, Effects, Retiring, Sealing, SessionOpening, Written};
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,38 +85,134 @@ pub(super) struct Judge {
     /// Names that were retired, and where their streams end.
     retired: Vec<(String, Sequence)>,
     reads: BTreeMap<u64, (Offset, Vec<Read>)>,
-    seen_applied: BTreeMap<u64, Index>,
+    /// What was said of single numbers.
+    resolved: Vec<(String, Sequence, Resolved)>,
+    /// The furthest end of the log that anybody was told.
+    end: Offset,
+    seen: BTreeMap<u64, Seen>,
+}
+
+/// What was last seen of a broker.
+#[derive(Debug, Default)]
+struct Seen {
+    applied: Index,
+    last: Index,
 }
 
 impl Judge {
     /// Watches a broker after a step. `durable` says for each broker up to which index its disk is synced.
-    pub(super) fn watch(&mut self, id: u64, core: &Core, durable: &[Index]) -> Result<(), Violation> {
+    pub(super) fn watch(
+        &mut self,
+        id: u64,
+        core: &Core,
+        durable: &[Index],
+        reached: &mut Reached,
+    ) -> Result<(), Violation> {
         if core.leads() {
-            let leader = *self.leaders.entry(core.status().term).or_insert(id);
-            if leader != id {
-                return violated(format!("brokers {leader} and {id} both lead term {}", core.status().term));
-            }
+            self.check_leader(id, core, reached)?;
         }
-        let seen = self.seen_applied.entry(id).or_insert(0);
-        while *seen < core.applied_index() {
-            *seen += 1;
-            let position = core.log().position(*seen).ok().flatten();
+        let seen = self.seen.entry(id).or_default();
+        let last = core.log().last_index();
+        if last < seen.last {
+            reached.note("conflict cut the log");
+        }
+        seen.last = last;
+        while seen.applied < core.applied_index() {
+            seen.applied += 1;
+            let position = core.log().position(seen.applied).ok().flatten();
             let Some(position) = position else {
-                return violated(format!("broker {id} applied entry {seen}, which its log does not hold"));
+                return violated(format!(
+                    "broker {id} applied entry {}, which its log does not hold",
+                    seen.applied
+                ));
             };
             check_history(&mut self.history, id, position, durable)?;
         }
         Ok(())
     }
 
-    /// A broker lost its memory: it will apply everything again.
-    pub(super) fn forget(&mut self, id: u64) {
-        self.seen_applied.remove(&id);
+    fn check_leader(&mut self, id: u64, core: &Core, reached: &mut Reached) -> Result<(), Violation> {
+        let term = core.status().term;
+        if let Some(leader) = self.leaders.get(&term) {
+            return match *leader == id {
+                true => Ok(()),
+                false => violated(format!("brokers {leader} and {id} both lead term {term}")),
+            };
+        }
+        self.leaders.insert(term, id);
+        reached.note("elected");
+        let Some(expected) = self.history.last() else { return Ok(()) };
+        match core.log().position(expected.index).ok().flatten() {
+            Some(own) if own == *expected => Ok(()),
+            own => {
+                violated(format!("broker {id} leads term {term} with {own:?}, and {expected:?} was applied"))
+            }
+        }
+    }
+
+    /// Compares the logs of two brokers where both end.
+    pub(super) fn check_matching(&self, one: &Core, other: &Core) -> Result<(), Violation> {
+        let index = one.log().last_index().min(other.log().last_index());
+        let (Ok(Some(here)), Ok(Some(there))) = (one.log().position(index), other.log().position(index))
+        else {
+            return Ok(());
+        };
+        if here.term == there.term && here.chain != there.chain {
+            return violated(format!(
+                "two logs have {here:?} and {there:?}, which have one term and two histories"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A broker started: it lost its memory, and will apply everything again.
+    pub(super) fn restarted(&mut self, id: u64, core: Option<&Core>, reached: &mut Reached) {
+        let last = core.map_or(0, |core| core.log().last_index());
+        if self.seen.insert(id, Seen { applied: 0, last }).is_some_and(|seen| last < seen.last) {
+            reached.note("unsynced entries lost");
+        }
+    }
+
+    /// The faults have been over for a while: one broker leads, everybody follows it, it has committed an entry of its own
+    /// term, and nothing that was committed is missing anywhere.
+    pub(super) fn is_well(&self, brokers: &[Status], committed: Index) -> Result<(), Violation> {
+        let leader = brokers.iter().find(|status| status.leader == Some(status.id));
+        let well = leader.is_some_and(|leader| {
+            let follows = |status: &Status| status.leader == Some(leader.id) && status.term == leader.term;
+            leader.commit > committed
+                && brokers.iter().all(|status| follows(status) && status.applied >= committed)
+        });
+        if well {
+            return Ok(());
+        }
+        violated(format!(
+            "the cluster is not well ten election timeouts after the last fault; {committed} was committed then: {brokers:?}"
+        ))
     }
 
     /// A client was told that a batch is written.
     pub(super) fn promised(&mut self, producer: &str, first: Sequence, count: u32, offset: Offset) {
         self.promises.push(Promise { producer: producer.to_owned(), first, count, offset });
+        self.end = self.end.max(offset.plus(count.into()));
+    }
+
+    /// The end that whoever asks from now on must at least be told.
+    pub(super) fn least_end(&self) -> Offset {
+        self.end
+    }
+
+    /// A client that asked when the end was at least `least` is told `end`.
+    pub(super) fn ended(&mut self, least: Offset, end: Offset) -> Result<(), Violation> {
+        self.end = self.end.max(end);
+        if end < least {
+            return violated(format!("the log was said to end at {end} when {least} had been told before"));
+        }
+        Ok(())
+    }
+
+    /// A client was told what became of one number.
+    pub(super) fn resolved(&mut self, producer: &str, sequence: Sequence, resolved: Resolved) {
+        self.resolved.push((producer.to_owned(), sequence, resolved));
     }
 
     /// A client was told that a batch was written before, longer ago than anybody remembers.
@@ -173,28 +273,69 @@ impl Judge {
         self.reads.values().map(|(_, reads)| reads.len()).sum()
     }
 
-    /// The last judgement, over brokers that have come to rest.
-    pub(super) fn conclude(&self, cores: &[&Core]) -> Result<(), Violation> {
-        let mut logs = cores.iter().map(|core| Reading::of(core));
-        let Some(first) = logs.next().transpose()? else { return violated("no broker is left".into()) };
-        for (at, log) in logs.enumerate() {
-            if log? != first {
-                return violated(format!(
-                    "the logs of brokers {} and {} differ",
-                    cores[0].status().id,
-                    at + 2
-                ));
+    /// The last judgement, over brokers that have come to rest, and whether the disk of each has rotted: of those it is
+    /// enough that they notice.
+    pub(super) fn conclude(&self, cores: &[(&Core, bool)], reached: &mut Reached) -> Result<(), Violation> {
+        let mut first: Option<(u64, Reading, u32)> = None;
+        for (core, rotten) in cores {
+            let (id, print) = (core.status().id.0, core.state().fingerprint());
+            let log = match Reading::of(core, reached) {
+                Err(_) if *rotten => continue,
+                log => log?,
+            };
+            match &first {
+                Some((other, expected, _)) if log != *expected => {
+                    return violated(format!("the logs of brokers {other} and {id} differ"));
+                }
+                Some((other, _, expected)) if print != *expected => {
+                    return violated(format!("the states of brokers {other} and {id} differ"));
+                }
+                Some(_) => {}
+                None => first = Some((id, log, print)),
             }
         }
-        let prints: Vec<u32> = cores.iter().map(|core| core.state().fingerprint()).collect();
-        if prints.iter().any(|print| *print != prints[0]) {
-            return violated(format!("the states of the brokers differ: {prints:?}"));
+        let Some((_, log, _)) = first else { return violated("no broker is left".into()) };
+        self.check_retired(&log)?;
+        self.check_promises(&log.records)?;
+        self.check_known(&log.records)?;
+        self.check_disclaimed(&log.records)?;
+        self.check_resolved(&log)?;
+        if self.end.0 > log.records.len() as u64 {
+            return violated(format!(
+                "somebody was told of an end at {}, and the log has {}",
+                self.end,
+                log.records.len()
+            ));
         }
-        self.check_retired(&first)?;
-        self.check_promises(&first.records)?;
-        self.check_known(&first.records)?;
-        self.check_disclaimed(&first.records)?;
-        self.check_reads(&first.records)
+        self.check_reads(&log.records)
+    }
+
+    fn check_resolved(&self, log: &Reading) -> Result<(), Violation> {
+        let there: BTreeMap<(&str, Sequence), u64> = (0..)
+            .zip(&log.records)
+            .map(|(offset, record)| ((record.producer.as_str(), record.sequence), offset))
+            .collect();
+        let kept = |name: &str, sequence: Sequence, resolved: Resolved| {
+            let offset = there.get(&(name, sequence));
+            let sealed = || {
+                log.streams
+                    .get(name)
+                    .is_some_and(|s| s.sealed.iter().any(|(first, end)| (*first..*end).contains(&sequence)))
+            };
+            match resolved {
+                Resolved::Committed { offset: Some(said) } => offset == Some(&said.0),
+                Resolved::Committed { offset: None } => offset.is_some(),
+                Resolved::Sealed => offset.is_none() && sealed(),
+                Resolved::Open => true,
+            }
+        };
+        match self.resolved.iter().find(|(name, sequence, resolved)| !kept(name, *sequence, *resolved)) {
+            Some((name, sequence, resolved)) => {
+                let offset = there.get(&(name.as_str(), *sequence));
+                violated(format!("{name}/{sequence} was said to be {resolved:?}, and lies at {offset:?}"))
+            }
+            None => Ok(()),
+        }
     }
 
     fn check_retired(&self, log: &Reading) -> Result<(), Violation> {
@@ -259,7 +400,7 @@ impl Judge {
     }
 }
 
-fn violated<T>(what: String) -> Result<T, Violation> {
+pub(super) fn violated<T>(what: String) -> Result<T, Violation> {
     Err(Violation(what))
 }
 
@@ -288,155 +429,16 @@ fn check_history(
     Ok(())
 }
 
-/// A record as the judge finds it in a log.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Record {
-    producer: String,
-    /// The epoch under which it was written.
-    epoch: Epoch,
-    sequence: Sequence,
-}
-
-/// How far a producer's numbers are used up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Stream {
-    next: Sequence,
-    /// Nothing may follow.
-    retired: bool,
-    /// If it is a session: its ttl, and the log time until which it may not end. Milliseconds.
-    lease: Option<(u64, u64)>,
-}
-
-/// A broker's log up to what it applied, as the judge reads it. That each producer's numbers are used up in their order,
-/// none of them twice and none left out, is checked on the way, and so is the content of each record.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Reading {
-    records: Vec<Record>,
-    names: BTreeMap<ProducerId, String>,
-    streams: BTreeMap<String, Stream>,
-}
-
-impl Reading {
-    fn of(core: &Core) -> Result<Self, Violation> {
-        let mut reading = Self::default();
-        for index in 1..=core.applied_index() {
-            let unreadable =
-                |cause: &dyn fmt::Display| Violation(format!("entry {index} cannot be read: {cause}"));
-            let entry = core.log().entry(index).map_err(|error| unreadable(&error))?;
-            if entry.data.is_empty() {
-                continue;
-            }
-            let effects = Effects::open(entry.data).map_err(|error| unreadable(&error))?;
-            let log_time_ms = effects.envelope.log_time_ms;
-            for effect in effects {
-                reading.take(log_time_ms, &effect.map_err(|error| unreadable(&error))?)?;
-            }
-        }
-        Ok(reading)
-    }
-
-    fn take(&mut self, log_time_ms: u64, effect: &Effect) -> Result<(), Violation> {
-        match effect {
-            Effect::Open(opening) => {
-                let name = self.names.entry(opening.id).or_insert_with(|| opening.name.to_string()).clone();
-                self.streams.entry(name).or_default();
-            }
-            Effect::Append(Written { base, batch, .. }) => {
-                if base.0 != self.records.len() as u64 {
-                    return violated(format!("offset {base} follows {} records", self.records.len()));
-                }
-                let name = self.use_up(batch.producer(), batch.first_sequence(), batch.end_sequence())?;
-                self.read(&name, batch)?;
-            }
-            Effect::Seal(Sealing { id, first, end, .. }) => _ = self.use_up(*id, *first, *end)?,
-            Effect::Retire(Retiring { id, .. }) => self.stream(*id)?.1.retired = true,
-            Effect::Session(SessionOpening { id, ttl_ms, .. }) => {
-                self.names.insert(*id, session_name(*id));
-                self.stream(*id)?.1.lease = Some((*ttl_ms, log_time_ms + ttl_ms));
-            }
-            Effect::Renew(id) => {
-                let (name, stream) = self.stream(*id)?;
-                match &mut stream.lease {
-                    Some((ttl_ms, until)) if !stream.retired => *until = log_time_ms + *ttl_ms,
-                    _ => return violated(format!("{name} is kept alive when it is {stream:?}")),
-                }
-            }
-            Effect::Expire(id) => {
-                let (name, stream) = self.stream(*id)?;
-                if stream.retired || stream.lease.is_none_or(|(_, until)| until > log_time_ms) {
-                    return violated(format!("{name} ends at {log_time_ms} ms when it is {stream:?}"));
-                }
-                stream.retired = true;
-            }
-        }
-        Ok(())
-    }
-
-    fn stream(&mut self, id: ProducerId) -> Result<(String, &mut Stream), Violation> {
-        let Some(name) = self.names.get(&id).cloned() else {
-            return violated(format!("producer {id} was never opened"));
-        };
-        let stream = self.streams.entry(name.clone()).or_default();
-        Ok((name, stream))
-    }
-
-    /// Numbers that come next are used up; whose they are.
-    fn use_up(&mut self, id: ProducerId, first: Sequence, end: Sequence) -> Result<String, Violation> {
-        let (name, stream) = self.stream(id)?;
-        if stream.retired || stream.next != first || first >= end {
-            return violated(format!("{name} uses {first} to {end} when it stands at {stream:?}"));
-        }
-        stream.next = end;
-        Ok(name)
-    }
-
-    fn read(&mut self, name: &str, batch: &Batch) -> Result<(), Violation> {
-        let mut sequence = batch.first_sequence();
-        let unpacked = batch
-            .unpacked()
-            .map_err(|error| Violation(format!("{name}/{sequence} cannot be read: {error}")))?;
-        for record in unpacked.records() {
-            let record =
-                record.map_err(|error| Violation(format!("{name}/{sequence} cannot be read: {error}")))?;
-            if record.value.as_deref() != Some(&content(name, sequence)[..]) {
-                return violated(format!("{name}/{sequence} holds something else than was sent"));
-            }
-            self.records.push(Record { producer: name.to_owned(), epoch: batch.epoch(), sequence });
-            sequence = sequence.plus(1);
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use sequor_client::protocol::Instance;
+    use sequor_client::protocol::ProducerId;
 
+    use super::super::reading::tests::opened;
     use super::*;
-    use crate::core::effect::Opening;
+    use crate::core::effect::{Effect, Retiring};
 
     fn record(producer: &str, sequence: u64) -> Record {
         Record { producer: producer.into(), epoch: Epoch(1), sequence: Sequence(sequence) }
-    }
-
-    fn opened() -> Reading {
-        let mut reading = Reading::default();
-        let (id, epoch, instance) = (ProducerId(1), Epoch(1), Instance([1; 16]));
-        reading.take(0, &Effect::Open(Opening { id, epoch, instance, name: "a".into() })).unwrap();
-        reading
-    }
-
-    #[test]
-    fn a_doubled_a_lost_and_a_swapped_number_are_seen() {
-        let use_up =
-            |reading: &mut Reading, first, end| reading.use_up(ProducerId(1), Sequence(first), Sequence(end));
-        assert!(use_up(&mut opened(), 0, 2).is_ok());
-        assert!(use_up(&mut opened(), 1, 2).is_err(), "0 is lost");
-        let mut reading = opened();
-        use_up(&mut reading, 0, 2).unwrap();
-        assert!(use_up(&mut reading, 1, 3).is_err(), "1 is there twice");
-        assert!(use_up(&mut reading, 2, 3).is_ok());
-        assert!(reading.use_up(ProducerId(2), Sequence(0), Sequence(1)).is_err(), "nobody has opened that");
     }
 
     #[test]
@@ -448,22 +450,6 @@ mod tests {
         judge.retired("a", Sequence(0));
         assert!(judge.check_retired(&reading).is_ok());
         assert!(judge.check_retired(&opened()).is_err(), "it was never retired");
-    }
-
-    #[test]
-    fn a_session_that_ends_too_early_is_seen() {
-        let (id, instance) = (ProducerId(2), Instance([2; 16]));
-        let begun = || {
-            let mut reading = Reading::default();
-            reading.take(10, &Effect::Session(SessionOpening { id, instance, ttl_ms: 100 })).unwrap();
-            reading.take(60, &Effect::Renew(id)).unwrap();
-            reading
-        };
-        assert!(begun().take(159, &Effect::Expire(id)).is_err());
-        let mut over = begun();
-        assert!(over.take(160, &Effect::Expire(id)).is_ok());
-        assert!(over.take(160, &Effect::Renew(id)).is_err());
-        assert!(over.use_up(id, Sequence(0), Sequence(1)).is_err());
     }
 
     #[test]
@@ -514,5 +500,30 @@ mod tests {
         assert!(judge.delivered(0, Offset(9), "a", Sequence(4), &value).is_err());
         assert!(judge.delivered(0, Offset(11), "a", Sequence(4), &value).is_err(), "a gap");
         assert!(judge.delivered(0, Offset(10), "a", Sequence(5), &value).is_err(), "other content");
+    }
+
+    #[test]
+    fn an_end_that_goes_back_is_seen() {
+        let mut judge = Judge::default();
+        judge.promised("a", Sequence(0), 3, Offset(4));
+        let least = judge.least_end();
+        assert!(judge.ended(least, Offset(7)).is_ok());
+        assert!(judge.ended(least, Offset(6)).is_err());
+    }
+
+    #[test]
+    fn a_number_that_is_not_what_it_was_said_to_be_is_seen() {
+        let mut log = opened();
+        log.records = vec![record("a", 0)];
+        let says = |sequence, resolved| {
+            let mut judge = Judge::default();
+            judge.resolved("a", Sequence(sequence), resolved);
+            judge.check_resolved(&log).is_ok()
+        };
+        assert!(says(0, Resolved::Committed { offset: Some(Offset(0)) }) && says(1, Resolved::Open));
+        assert!(!says(0, Resolved::Committed { offset: Some(Offset(1)) }));
+        assert!(!says(1, Resolved::Committed { offset: None }), "it is not there");
+        assert!(!says(0, Resolved::Sealed), "it is there");
+        assert!(!says(1, Resolved::Sealed), "nobody has sealed it");
     }
 }

@@ -1,4 +1,4 @@
-//! A machine of the simulated world: one disk, and the broker that runs on it while it runs.
+//! A machine of the simulated world: a clock, a disk, and the broker that runs on them while it runs.
 
 use std::sync::Arc;
 
@@ -9,6 +9,8 @@ use sequor_wal::disk::memory::MemoryDisk;
 use sequor_wal::{Identity, Index, Opened, SpareOrder, SyncError, Ticket};
 
 use super::chance::{chance, within};
+use super::clock::Clock;
+use super::rot;
 use crate::core::genesis::Genesis;
 use crate::core::time::Time;
 use crate::core::{Core, Settings, Timing};
@@ -19,9 +21,13 @@ const SEGMENT_BYTES: u64 = 64 << 10;
 const BLOCK_BYTES_MAX: usize = 16 << 10;
 const TICK_US: u64 = 10_000;
 const TIMING: Timing = Timing { heartbeat_ticks: 3, election_ticks: 15 };
+/// The longest that a follower waits for a leader before it wants to be one. Microseconds.
+pub(super) const ELECTION_TIMEOUT_US: u64 = 2 * TIMING.election_ticks as u64 * TICK_US;
 
 /// How long the disk takes for a write or a sync, in microseconds.
 const DISK_US: (u64, u64) = (20, 400);
+/// The same while it hangs.
+const HUNG_DISK_US: (u64, u64) = (50_000, 2_000_000);
 
 /// How a broker goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +42,7 @@ pub(super) enum Death {
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) id: u64,
+    pub(super) clock: Clock,
     disk: MemoryDisk,
     genesis: Genesis,
     /// Counts the times it was started. Events of an earlier life do not reach a later one.
@@ -48,16 +55,23 @@ pub(super) struct Machine {
     spares: Vec<SpareOrder>,
     /// Up to where its log was durable when it was last alive.
     durable: Index,
+    /// Its disk hangs until then.
+    pub(super) hangs_until: Time,
+    /// Its disk has changed bytes that it had confirmed.
+    pub(super) rotten: bool,
+    /// It found that out and will not run again.
+    pub(super) lost: bool,
 }
 
 impl Machine {
     /// A machine with a fresh data directory, not started.
-    pub(super) fn new(id: u64, genesis: &Genesis) -> Self {
+    pub(super) fn new(id: u64, genesis: &Genesis, random: &mut ChaCha8Rng) -> Self {
         let disk = MemoryDisk::new();
         let identity = Identity { cluster: CLUSTER.0, lineage: LINEAGE.0, broker: id, incarnation: None };
         Identity::create(&disk, &identity).expect("the directory is empty");
         Self {
             id,
+            clock: Clock::draw(random),
             disk,
             genesis: genesis.clone(),
             life: 0,
@@ -67,6 +81,9 @@ impl Machine {
             ticket: None,
             spares: Vec::new(),
             durable: 0,
+            hangs_until: Time(0),
+            rotten: false,
+            lost: false,
         }
     }
 
@@ -88,7 +105,7 @@ impl Machine {
         let opened = sequor_wal::open(Arc::new(self.disk.clone()), &identity, settings);
         let Opened { log, commit, .. } = opened.map_err(|error| error.to_string())?;
         self.life += 1;
-        self.core = Some(Core::new(self.settings(incarnation, seed), log, commit, now));
+        self.core = Some(Core::new(self.settings(incarnation, seed), log, commit, self.clock.read(now)));
         Ok(())
     }
 
@@ -120,6 +137,11 @@ impl Machine {
         }
     }
 
+    /// True if a fault of the disk has struck: nothing works until the next crash or kill.
+    pub(super) fn disk_is_down(&self) -> bool {
+        self.disk.is_down()
+    }
+
     /// True while the broker runs and gets time.
     pub(super) fn is_awake(&self) -> bool {
         self.core.is_some() && !self.paused
@@ -131,49 +153,87 @@ impl Machine {
     }
 
     /// Takes the work for the disk that the core has; says when the disk will have written it.
-    pub(super) fn begin_disk_work(&mut self, random: &mut ChaCha8Rng) -> Option<u64> {
+    pub(super) fn begin_disk_work(&mut self, random: &mut ChaCha8Rng, now: Time) -> Option<u64> {
+        let local = self.clock.read(now);
         let core = self.core.as_mut()?;
-        while let Some(order) = core.poll_spare() {
+        while let Some(order) = core.poll_spare(local) {
             self.spares.push(order);
         }
         if self.ticket.is_some() {
             return None;
         }
-        self.ticket = core.poll_ticket();
-        self.ticket.as_ref().map(|_| disk_us(random))
+        self.ticket = core.poll_ticket(local);
+        self.ticket.as_ref().map(|_| self.disk_us(random, now))
     }
 
     /// The disk writes the ticket that is out; says when it will have synced it.
-    pub(super) fn write(&mut self, random: &mut ChaCha8Rng) -> Result<u64, SyncError> {
+    pub(super) fn write(&mut self, random: &mut ChaCha8Rng, now: Time) -> Result<u64, SyncError> {
         if let Some(ticket) = &self.ticket {
             ticket.write()?;
         }
-        Ok(disk_us(random))
+        Ok(self.disk_us(random, now))
     }
 
     /// The disk syncs the ticket that is out.
     pub(super) fn sync(&mut self, now: Time) -> Result<(), SyncError> {
         if let (Some(ticket), Some(core)) = (self.ticket.take(), self.core.as_mut()) {
-            core.handle_synced(now, ticket.sync()?);
+            core.handle_synced(self.clock.read(now), ticket.sync()?);
         }
         Ok(())
     }
 
+    /// Nothing is wrong with the disk any more but what it has done already.
+    pub(super) fn calm_down(&mut self) {
+        self.disk.fill(false);
+        self.disk.forget_faults();
+        self.hangs_until = Time(0);
+    }
+
+    /// Lets the disk be full, or not any more.
+    pub(super) fn fill(&self, is_full: bool) {
+        self.disk.fill(is_full);
+    }
+
+    /// Lets one of the next few writes or syncs fail.
+    pub(super) fn fail_disk(&self, random: &mut ChaCha8Rng) {
+        let n = within(random, (1, 4));
+        if chance(random, 500) {
+            self.disk.fail_sync(n);
+        } else {
+            self.disk.fail_write(n);
+        }
+    }
+
+    /// Lets the disk change what it had confirmed; false if there is nothing yet that it may change.
+    pub(super) fn rot(&mut self, random: &mut ChaCha8Rng) -> bool {
+        debug_assert!(self.core.is_none(), "it is done to a disk at rest");
+        let struck = rot::strike(&self.disk, random);
+        self.rotten |= struck;
+        struck
+    }
+
     /// Makes the segments that were ordered.
-    pub(super) fn make_spares(&mut self) -> Result<bool, SyncError> {
+    pub(super) fn make_spares(&mut self, now: Time) -> Result<bool, SyncError> {
+        let local = self.clock.read(now);
         let Some(core) = self.core.as_mut() else { return Ok(false) };
         let made = !self.spares.is_empty();
         for order in self.spares.drain(..) {
-            core.handle_spare(order.run()?);
+            core.handle_spare(local, order.run()?);
         }
         Ok(made)
     }
-}
 
-/// A disk is quick, and now and then it is not.
-fn disk_us(random: &mut ChaCha8Rng) -> u64 {
-    let usual = within(random, DISK_US);
-    if chance(random, 5) { usual * 50 } else { usual }
+    /// A disk is quick, and now and then it is not.
+    fn disk_us(&self, random: &mut ChaCha8Rng, now: Time) -> u64 {
+        let usual = within(random, DISK_US);
+        let slow = chance(random, 5);
+        let hung = within(random, HUNG_DISK_US);
+        match now < self.hangs_until {
+            true => hung,
+            false if slow => usual * 50,
+            false => usual,
+        }
+    }
 }
 
 /// The simulated cluster.

@@ -2,14 +2,19 @@
 //!
 //! | file | noun |
 //! |---|---|
-//! | `world.rs` | the queue of events, and what each of them does |
-//! | `machine.rs` | a disk and the broker on it |
+//! | `world.rs` | the queue of events, from the first to rest |
+//! | `machine.rs` | a clock, a disk, and the broker on them |
+//! | `clock.rs` | clocks that drift and jump |
+//! | `rot.rs` | what a disk does to bytes that it had confirmed |
+//! | `cluster.rs` | the brokers in their world: when each works, what reaches it, what befalls it |
 //! | `client.rs` | somebody who writes and reads, with the library's own decisions |
 //! | `crowd.rs` | the clients in their world: when each works, and what reaches it |
 //! | `connection.rs` | between the two: frames in order, until it breaks |
 //! | `network.rs` | between brokers: delay, loss, doubling, reordering, cuts |
 //! | `faults.rs` | what goes wrong, and when |
 //! | `judge.rs` | what was promised, and whether it was kept |
+//! | `reading.rs` | a broker's log, as the judge reads it |
+//! | `coverage.rs` | which states were reached, and how often |
 //! | `chance.rs` | drawing from the seed |
 //!
 //! Brokers and clients are the real ones: [`core`](crate::core) and `sequor_client::core`, in the bytes that they use on
@@ -20,14 +25,20 @@
 
 mod chance;
 mod client;
+mod clock;
+mod cluster;
 mod connection;
+mod coverage;
 mod crowd;
 mod faults;
 mod judge;
 mod machine;
 mod network;
+mod reading;
+mod rot;
 mod world;
 
-pub use faults::Profile;
+pub use coverage::{EXPECTED, Reached};
+pub use faults::{Profile, Script};
 pub use judge::Violation;
-pub use world::{Summary, run};
+pub use world::{Summary, replay, run, script, shrink};

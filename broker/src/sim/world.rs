@@ -1,39 +1,34 @@
 //! A cluster and its clients in one thread: one queue of events, ordered by virtual time.
 //!
 //! Everything that takes time in reality is an event here: a message on its way, a write, a sync, a tick. Where two
-//! events fall on the same microsecond the seed decides which comes first. So a run is a function of its seed, and the
-//! [trace](World::trace) of a run proves it.
+//! events fall on the same microsecond the seed decides which comes first. So a run is a function of its seed and its
+//! script of faults, and the [trace](Summary::trace) of a run proves it.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use sequor_client::protocol::BrokerId;
+use sequor_client::protocol::{BrokerId, Status};
 
 use super::chance::within;
 use super::client::Client;
 use super::connection::{Connections, ToBroker, ToClient};
-use super::faults::{self, Fault, Profile};
+use super::coverage::Reached;
+use super::faults::{self, Fault, Profile, Script};
 use super::judge::{Judge, Violation};
-use super::machine::{Death, Machine};
+use super::machine::{ELECTION_TIMEOUT_US, Machine};
 use super::network::{Network, Weather};
+use crate::core::Core;
 use crate::core::genesis::{Genesis, Member};
 use crate::core::time::Time;
-use crate::core::{Core, PeerMessage};
 
-/// Brokers of the cluster.
-pub(super) const BROKERS: u64 = 3;
 /// Faults happen until then; afterwards everything must come to rest.
-const FAULTS_UNTIL: Time = Time::from_ms(12_000);
+const FAULTS_UNTIL: Time = Time::from_ms(60_000);
+/// The cluster must be well again so long after the last fault.
+const WELL_WITHIN_US: u64 = 10 * ELECTION_TIMEOUT_US;
 /// By then everything must have come to rest.
-const REST_UNTIL: Time = Time::from_ms(60_000);
-/// A pass begins at most this long after the event that asks for it, so that events gather as they do in reality.
-const PASS_WITHIN_US: u64 = 60;
-/// How long the helper thread takes for the segments that were ordered.
-const SPARES_US: (u64, u64) = (200, 5_000);
-/// The wall clock at the beginning of every world. Milliseconds since 1970.
-const WALL_MS: u64 = 1_700_000_000_000;
+const REST_UNTIL: Time = Time::from_ms(110_000);
 
 /// Something that happens at a moment.
 #[derive(Debug)]
@@ -44,16 +39,19 @@ pub(super) enum Event {
     Synced { broker: u64, life: u64 },
     Spares { broker: u64, life: u64 },
     Datagram { from: u64, to: u64, bytes: Bytes },
+    PeerLost { broker: u64, peer: u64 },
     ToBroker { connection: u64, what: ToBroker },
     ToClient { connection: u64, what: ToClient },
     Wake { client: usize },
     Fault(Fault),
     Start { broker: u64 },
     Resume { broker: u64, life: u64 },
+    Drain { broker: u64, life: u64, down_us: u64 },
+    Stop { broker: u64, life: u64, down_us: u64 },
 }
 
 /// What a run came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Events that happened.
     pub events: u64,
@@ -61,16 +59,29 @@ pub struct Summary {
     pub acknowledged: u64,
     /// Records that readers were given.
     pub delivered: u64,
-    /// Batches that were recognised as written before.
+    /// Batches that were recognised as written before, by the last leaders.
     pub duplicates: u64,
-    /// Elections won.
-    pub elections: u64,
     /// Brokers that died.
     pub deaths: u64,
     /// Virtual time until everything was at rest. Microseconds.
     pub rest_us: u64,
     /// Checksum of all that happened, in order.
     pub trace: u32,
+    /// Which states were reached.
+    pub reached: Reached,
+}
+
+impl Summary {
+    /// Adds another run. Traces are not added.
+    pub fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.acknowledged += other.acknowledged;
+        self.delivered += other.delivered;
+        self.duplicates += other.duplicates;
+        self.deaths += other.deaths;
+        self.rest_us += other.rest_us;
+        self.reached.add(&other.reached);
+    }
 }
 
 /// See the module's header.
@@ -80,15 +91,16 @@ pub(super) struct World {
     pub(super) random: ChaCha8Rng,
     events: BTreeMap<(Time, u64), Event>,
     ties: u64,
-    machines: Vec<Machine>,
+    pub(super) machines: Vec<Machine>,
     pub(super) clients: Vec<Client>,
     pub(super) connections: Connections,
     pub(super) network: Network,
     pub(super) judge: Judge,
+    pub(super) reached: Reached,
     /// Events that a frozen broker will see when it thaws.
-    held: BTreeMap<u64, Vec<Event>>,
+    pub(super) held: BTreeMap<u64, Vec<Event>>,
     trace: crc32fast::Hasher,
-    summary: Summary,
+    pub(super) summary: Summary,
 }
 
 /// Runs the world of a seed to its end and judges it.
@@ -96,22 +108,64 @@ pub(super) struct World {
 /// # Errors
 /// The first promise that was broken.
 pub fn run(seed: u64, profile: Profile) -> Result<Summary, Violation> {
-    let mut world = World::new(seed, profile);
-    world.turn(FAULTS_UNTIL)?;
-    world.calm_down()?;
-    world.turn_until_rest()?;
-    world.conclude()
+    let (world, script) = World::new(seed, profile);
+    world.run(script)
+}
+
+/// What goes wrong in the world of a seed.
+#[must_use]
+pub fn script(seed: u64, profile: Profile) -> Script {
+    World::new(seed, profile).1
+}
+
+/// Runs the world of a seed under another script than its own.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn replay(seed: u64, profile: Profile, script: Script) -> Result<Summary, Violation> {
+    World::new(seed, profile).0.run(script)
+}
+
+/// Takes faults out of the script of a seed that breaks a promise for as long as it still breaks one: halves first,
+/// single faults at last. What is left, and what it breaks.
+///
+/// # Errors
+/// If the seed breaks nothing.
+pub fn shrink(seed: u64, profile: Profile) -> Result<(Script, Violation), Summary> {
+    let mut least = script(seed, profile);
+    let mut violation = match replay(seed, profile, least.clone()) {
+        Ok(summary) => return Err(summary),
+        Err(violation) => violation,
+    };
+    let mut size = least.len().div_ceil(2);
+    while size > 0 {
+        let mut at = 0;
+        while at < least.len() {
+            let shorter = least.without(at..(at + size).min(least.len()));
+            match replay(seed, profile, shorter.clone()) {
+                Err(still) => (least, violation) = (shorter, still),
+                Ok(_) => at += size,
+            }
+        }
+        size /= 2;
+    }
+    Ok((least, violation))
 }
 
 impl World {
-    fn new(seed: u64, profile: Profile) -> Self {
+    fn new(seed: u64, profile: Profile) -> (Self, Script) {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let genesis = genesis();
-        let machines = (1..=BROKERS).map(|id| Machine::new(id, &genesis)).collect();
+        let brokers = match (profile, within(&mut random, (1, 100))) {
+            (Profile::Quiet, _) | (_, 31..) => 3,
+            (_, 6..=30) => 5,
+            _ => 1,
+        };
+        let genesis = genesis(brokers);
+        let machines = (1..=brokers).map(|id| Machine::new(id, &genesis, &mut random)).collect();
         let mut judge = Judge::default();
-        let clients = Client::crowd(&mut random, &mut judge);
-        let schedule = faults::schedule(&mut random, profile, BROKERS, clients.len(), FAULTS_UNTIL);
-        let mut world = Self {
+        let clients = Client::crowd(brokers, &mut random, &mut judge);
+        let script = faults::schedule(&mut random, profile, brokers, clients.len(), FAULTS_UNTIL);
+        let world = Self {
             now: Time(0),
             random,
             events: BTreeMap::new(),
@@ -121,20 +175,41 @@ impl World {
             connections: Connections::default(),
             network: Network::new(Weather::CALM),
             judge,
+            reached: Reached::default(),
             held: BTreeMap::new(),
             trace: crc32fast::Hasher::new(),
             summary: Summary::default(),
         };
-        for broker in 1..=BROKERS {
-            world.at(Time(0), Event::Start { broker });
+        (world, script)
+    }
+
+    fn run(mut self, script: Script) -> Result<Summary, Violation> {
+        match self.brokers().end() {
+            1 => self.reached.note("one broker"),
+            5 => self.reached.note("five brokers"),
+            _ => {}
         }
-        for client in 0..world.clients.len() {
-            world.at(Time(0), Event::Wake { client });
+        for broker in self.brokers() {
+            self.at(Time(0), Event::Start { broker });
         }
-        for (at, fault) in schedule {
-            world.at(at, Event::Fault(fault));
+        for client in 0..self.clients.len() {
+            self.at(Time(0), Event::Wake { client });
         }
-        world
+        for (at, fault) in script.0 {
+            self.at(at, Event::Fault(fault));
+        }
+        self.turn(FAULTS_UNTIL)?;
+        self.calm_down()?;
+        let committed = self.statuses().map(|status| status.commit).max().unwrap_or_default();
+        self.turn(FAULTS_UNTIL + WELL_WITHIN_US)?;
+        self.judge.is_well(&self.statuses().collect::<Vec<_>>(), committed)?;
+        self.turn_until_rest()?;
+        self.conclude()
+    }
+
+    /// The ids of all brokers.
+    pub(super) fn brokers(&self) -> std::ops::RangeInclusive<u64> {
+        1..=self.machines.len() as u64
     }
 
     /// Lets an event happen at a moment.
@@ -145,8 +220,14 @@ impl World {
         self.events.insert((at.max(self.now), tie), event);
     }
 
-    fn after(&mut self, micros: u64, event: Event) {
+    /// Lets an event happen after so many microseconds.
+    pub(super) fn after(&mut self, micros: u64, event: Event) {
         self.at(self.now + micros, event);
+    }
+
+    /// Lets events never happen.
+    pub(super) fn forget_events(&mut self, which: impl Fn(&Event) -> bool) {
+        self.events.retain(|_, event| !which(event));
     }
 
     fn turn(&mut self, until: Time) -> Result<(), Violation> {
@@ -159,15 +240,18 @@ impl World {
         Ok(())
     }
 
-    /// The faults are over: every link is mended, everybody is awake.
+    /// The faults are over: every link is mended, every disk works and has room, everybody is awake.
     fn calm_down(&mut self) -> Result<(), Violation> {
         self.network.heal();
         self.network.weather = Weather::CALM;
-        self.events.retain(|_, event| !matches!(event, Event::Fault(_)));
-        for broker in 1..=BROKERS {
-            if self.machine(broker).core.is_none() {
-                self.start(broker)?;
-            }
+        for machine in &mut self.machines {
+            machine.calm_down();
+        }
+        self.forget_events(|event| {
+            matches!(event, Event::Fault(_) | Event::Drain { .. } | Event::Stop { .. })
+        });
+        for broker in self.brokers() {
+            self.start(broker)?;
             self.resume(broker)?;
         }
         for client in &mut self.clients {
@@ -183,11 +267,7 @@ impl World {
                 return Err(Violation(format!(
                     "{} s after the last fault the world is not at rest: {clients:?}, brokers {:?}",
                     (REST_UNTIL - FAULTS_UNTIL) / 1_000_000,
-                    self.machines
-                        .iter()
-                        .filter_map(|m| m.core.as_ref())
-                        .map(Core::status)
-                        .collect::<Vec<_>>()
+                    self.statuses().collect::<Vec<_>>()
                 )));
             }
             self.turn(self.now + 50_000)?;
@@ -195,28 +275,31 @@ impl World {
         Ok(())
     }
 
-    /// Everybody has done what it wanted to do, and all brokers applied the same.
+    /// What each broker that runs says of itself.
+    fn statuses(&self) -> impl Iterator<Item = Status> {
+        self.machines.iter().filter_map(|machine| machine.core.as_ref()).map(Core::status)
+    }
+
+    /// Everybody has done what it wanted to do, and all brokers applied all that any of them knows to be committed.
     fn is_at_rest(&self) -> bool {
-        let applied = self.machines.iter().map(|m| m.core.as_ref().map(Core::applied_index));
-        let mut applied = applied.collect::<Vec<_>>();
-        applied.dedup();
-        let end =
-            self.machines.iter().filter_map(|m| m.core.as_ref()).map(Core::end).max().unwrap_or_default();
-        applied.len() == 1 && applied[0].is_some() && self.clients.iter().all(|client| client.is_done(end))
+        let commit = self.statuses().map(|status| status.commit).max().unwrap_or_default();
+        let end = self.statuses().map(|status| status.end).max().unwrap_or_default();
+        let run = self.machines.iter().all(|machine| machine.core.is_some() || machine.lost);
+        run && self.statuses().all(|status| status.applied == commit)
+            && self.clients.iter().all(|client| client.is_done(end))
     }
 
     fn conclude(mut self) -> Result<Summary, Violation> {
-        let cores: Vec<&Core> = self.machines.iter().filter_map(|machine| machine.core.as_ref()).collect();
-        self.judge.conclude(&cores)?;
-        for core in &cores {
-            let counters = core.status().counters;
-            self.summary.duplicates += counters.duplicates;
-            self.summary.elections += counters.elections_won;
-        }
+        let run = self.machines.iter().filter(|machine| machine.core.is_some());
+        let cores: Vec<(&Core, bool)> =
+            run.filter_map(|machine| Some((machine.core.as_ref()?, machine.rotten))).collect();
+        self.judge.conclude(&cores, &mut self.reached)?;
+        self.summary.duplicates = cores.iter().map(|(core, _)| core.status().counters.duplicates).sum();
         self.summary.acknowledged = self.judge.promises() as u64;
         self.summary.delivered = self.judge.reads() as u64;
         self.summary.rest_us = self.now.0;
         self.summary.trace = self.trace.finalize();
+        self.summary.reached = self.reached;
         Ok(self.summary)
     }
 
@@ -232,18 +315,16 @@ impl World {
             Event::Synced { broker, life } => self.synced(broker, life),
             Event::Spares { broker, life } => self.spares(broker, life),
             Event::Datagram { from, to, bytes } => self.datagram(from, to, bytes),
+            Event::PeerLost { broker, peer } => self.peer_lost(broker, peer),
             Event::ToBroker { connection, what } => self.arrive_at_broker(connection, what),
             Event::ToClient { connection, what } => self.arrive_at_client(connection, what),
             Event::Wake { client } => self.wake(client),
             Event::Fault(fault) => self.strike(fault),
             Event::Start { broker } => self.start(broker),
-            Event::Resume { broker, life } => {
-                if self.machine(broker).life == life {
-                    self.resume(broker)
-                } else {
-                    Ok(())
-                }
-            }
+            Event::Resume { broker, life } if self.machine(broker).life == life => self.resume(broker),
+            Event::Resume { .. } => Ok(()),
+            Event::Drain { broker, life, down_us } => self.drain(broker, life, down_us),
+            Event::Stop { broker, life, down_us } => self.stop(broker, life, down_us),
         }
     }
 
@@ -254,7 +335,9 @@ impl World {
             | Event::Pass { broker, .. }
             | Event::Written { broker, .. }
             | Event::Synced { broker, .. }
-            | Event::Spares { broker, .. } => *broker,
+            | Event::Spares { broker, .. }
+            | Event::PeerLost { broker, .. }
+            | Event::Drain { broker, .. } => *broker,
             Event::Datagram { to, .. } => *to,
             Event::ToBroker { connection, .. } => self.connections.broker_of(*connection)?,
             Event::ToClient { connection, .. } => {
@@ -275,225 +358,13 @@ impl World {
         }
         Some(event)
     }
-
-    fn machine(&mut self, broker: u64) -> &mut Machine {
-        &mut self.machines[slot(broker)]
-    }
-
-    /// The machine, if it is still in that life.
-    fn alive(&mut self, broker: u64, life: u64) -> Option<&mut Machine> {
-        Some(self.machine(broker)).filter(|machine| machine.life == life && machine.core.is_some())
-    }
-
-    fn start(&mut self, broker: u64) -> Result<(), Violation> {
-        if self.machine(broker).core.is_some() {
-            return Ok(());
-        }
-        let started = self.machines[slot(broker)].start(&mut self.random, self.now);
-        started.map_err(|error| Violation(format!("broker {broker} refuses to start: {error}")))?;
-        self.judge.forget(broker);
-        let life = self.machine(broker).life;
-        self.after(0, Event::Tick { broker, life });
-        self.request_pass(broker);
-        Ok(())
-    }
-
-    fn tick(&mut self, broker: u64, life: u64) -> Result<(), Violation> {
-        let now = self.now;
-        let Some(machine) = self.alive(broker, life) else { return Ok(()) };
-        let Some(core) = &mut machine.core else { return Ok(()) };
-        core.handle_tick(now);
-        let next = core.next_tick();
-        self.at(next, Event::Tick { broker, life });
-        self.request_pass(broker);
-        Ok(())
-    }
-
-    /// Lets a broker work soon; what arrives until then is worked on in the same pass.
-    pub(super) fn request_pass(&mut self, broker: u64) {
-        let machine = self.machine(broker);
-        if machine.core.is_none() || machine.pass_due {
-            return;
-        }
-        machine.pass_due = true;
-        let life = machine.life;
-        let wait = within(&mut self.random, (0, PASS_WITHIN_US));
-        self.after(wait, Event::Pass { broker, life });
-    }
-
-    fn pass(&mut self, broker: u64, life: u64) -> Result<(), Violation> {
-        let now = self.now;
-        let Some(machine) = self.alive(broker, life) else { return Ok(()) };
-        machine.pass_due = false;
-        let Some(core) = &mut machine.core else { return Ok(()) };
-        core.pass(now, WALL_MS + now.0 / 1000);
-        if let Some(halt) = core.halted() {
-            return Err(Violation(format!("broker {broker} halted: {halt}")));
-        }
-        if core.wants_pass() {
-            self.request_pass(broker);
-        }
-        self.collect(broker)
-    }
-
-    /// Carries out what a core wants after a pass.
-    fn collect(&mut self, broker: u64) -> Result<(), Violation> {
-        let machine = &mut self.machines[slot(broker)];
-        let life = machine.life;
-        let written_after = machine.begin_disk_work(&mut self.random);
-        let Some(core) = &mut machine.core else { return Ok(()) };
-        let messages: Vec<(BrokerId, PeerMessage)> = std::iter::from_fn(|| core.poll_peer()).collect();
-        let replies: Vec<_> = std::iter::from_fn(|| core.poll_reply()).collect();
-        if let Some(micros) = written_after {
-            self.after(micros, Event::Written { broker, life });
-        }
-        let spares = within(&mut self.random, SPARES_US);
-        self.after(spares, Event::Spares { broker, life });
-        for (to, message) in messages {
-            self.send_datagram(broker, to.0, &message);
-        }
-        for reply in replies {
-            self.send_reply(broker, &reply);
-        }
-        self.pump_subscriptions(broker);
-        self.watch(broker)
-    }
-
-    fn watch(&mut self, broker: u64) -> Result<(), Violation> {
-        let durable: Vec<_> = self.machines.iter().map(Machine::durable).collect();
-        match &self.machines[slot(broker)].core {
-            Some(core) => self.judge.watch(broker, core, &durable),
-            None => Ok(()),
-        }
-    }
-
-    fn written(&mut self, broker: u64, life: u64) -> Result<(), Violation> {
-        if self.alive(broker, life).is_none() {
-            return Ok(());
-        }
-        let written = self.machines[slot(broker)].write(&mut self.random);
-        let synced_after = written.map_err(|error| disk_error(broker, &error))?;
-        self.after(synced_after, Event::Synced { broker, life });
-        Ok(())
-    }
-
-    fn synced(&mut self, broker: u64, life: u64) -> Result<(), Violation> {
-        let now = self.now;
-        let Some(machine) = self.alive(broker, life) else { return Ok(()) };
-        machine.sync(now).map_err(|error| disk_error(broker, &error))?;
-        self.request_pass(broker);
-        Ok(())
-    }
-
-    fn spares(&mut self, broker: u64, life: u64) -> Result<(), Violation> {
-        let Some(machine) = self.alive(broker, life) else { return Ok(()) };
-        if machine.make_spares().map_err(|error| disk_error(broker, &error))? {
-            self.request_pass(broker);
-        }
-        Ok(())
-    }
-
-    fn send_datagram(&mut self, from: u64, to: u64, message: &PeerMessage) {
-        let bytes: Bytes = message.encode().concat().into();
-        for at in self.network.arrivals(&mut self.random, self.now, from, to) {
-            self.at(at, Event::Datagram { from, to, bytes: bytes.clone() });
-        }
-    }
-
-    fn datagram(&mut self, from: u64, to: u64, bytes: Bytes) -> Result<(), Violation> {
-        let now = self.now;
-        let Some(core) = &mut self.machine(to).core else { return Ok(()) };
-        let message = PeerMessage::decode(bytes)
-            .map_err(|error| Violation(format!("broker {to} cannot read what {from} sent: {error}")))?;
-        core.handle_peer(now, BrokerId(from), message);
-        self.request_pass(to);
-        Ok(())
-    }
-
-    /// The core of a broker, if it runs.
-    pub(super) fn core(&mut self, broker: u64) -> Option<&mut Core> {
-        self.machine(broker).core.as_mut()
-    }
-
-    /// True if a broker runs and gets time.
-    pub(super) fn is_awake(&mut self, broker: u64) -> bool {
-        self.machine(broker).is_awake()
-    }
-
-    fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
-        match fault {
-            Fault::Die { broker, death, down_us } => self.die(broker, death, down_us),
-            Fault::DieAll { death, down_us } => {
-                for broker in 1..=BROKERS {
-                    self.die(broker, death, down_us * broker);
-                }
-            }
-            Fault::Pause { broker, for_us } => self.pause(broker, for_us),
-            Fault::Isolate { broker, inward, outward } => {
-                for other in (1..=BROKERS).filter(|other| *other != broker) {
-                    if inward {
-                        self.network.cut(other, broker);
-                    }
-                    if outward {
-                        self.network.cut(broker, other);
-                    }
-                }
-            }
-            Fault::CutLink { from, to } => self.network.cut(from, to),
-            Fault::Heal => self.network.heal(),
-            Fault::Change(weather) => self.network.weather = weather,
-            Fault::Reset { client } => self.reset_client(client),
-            Fault::Replace { client } => self.replace_client(client),
-            Fault::Zombie { client, for_us } => self.make_zombie(client, for_us),
-            Fault::Retire { client } => self.retire_producer(client),
-        }
-        Ok(())
-    }
-
-    fn die(&mut self, broker: u64, death: Death, down_us: u64) {
-        if self.machine(broker).core.is_none() {
-            return;
-        }
-        self.machines[slot(broker)].die(death, &mut self.random);
-        self.held.remove(&broker);
-        self.summary.deaths += 1;
-        self.break_connections_of_broker(broker);
-        self.after(down_us, Event::Start { broker });
-    }
-
-    fn pause(&mut self, broker: u64, for_us: u64) {
-        if !self.is_awake(broker) {
-            return;
-        }
-        let machine = self.machine(broker);
-        machine.paused = true;
-        let life = machine.life;
-        self.after(for_us, Event::Resume { broker, life });
-    }
-
-    fn resume(&mut self, broker: u64) -> Result<(), Violation> {
-        self.machine(broker).paused = false;
-        for event in self.held.remove(&broker).unwrap_or_default() {
-            self.after(0, event);
-        }
-        Ok(())
-    }
 }
 
-/// Where the machine of a broker stands in the list: ids count from 1.
-fn slot(broker: u64) -> usize {
-    usize::try_from(broker - 1).expect("an id fits a usize")
-}
-
-fn genesis() -> Genesis {
-    let members = (1..=BROKERS).map(|id| Member {
+fn genesis(brokers: u64) -> Genesis {
+    let members = (1..=brokers).map(|id| Member {
         id: BrokerId(id),
         address: format!("broker-{id}:7400"),
         certificate: [u8::try_from(id).expect("there are few brokers"); 32],
     });
     Genesis::new(members.collect(), crate::core::genesis::Settings::default()).expect("it is sound")
-}
-
-fn disk_error(broker: u64, error: &dyn std::fmt::Display) -> Violation {
-    Violation(format!("broker {broker} cannot use its disk: {error}"))
 }

@@ -132,6 +132,7 @@ mod tests {
             commit: 0,
             applied: 0,
             end: Offset(0),
+            is_full: false,
             counters: Counters::default(),
         };
         (BrokerId(id), status)

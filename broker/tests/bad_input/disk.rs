@@ -70,6 +70,7 @@ fn cases(
                 None
             }),
             &[
+                "cannot serve from the data directory DATA",
                 "this data directory was never initialised: mount its disk if it has one, or make the directories of a new \
                cluster with `sequor certs init`",
             ],
@@ -115,14 +116,18 @@ fn cases(
         (
             "an identity that is damaged",
             with("identity", |bytes| bytes[20] ^= 1),
-            &["identity is damaged at byte "],
+            &["cannot serve from the data directory DATA", "identity is damaged at byte "],
         ),
         (
             "an identity that is cut off",
             with("identity", |bytes| bytes.truncate(9)),
-            &["identity is damaged at byte "],
+            &["cannot serve from the data directory DATA", "identity is damaged at byte "],
         ),
-        ("pins that are damaged", with("pins", |bytes| bytes[20] ^= 1), &["pins is damaged at byte "]),
+        (
+            "pins that are damaged",
+            with("pins", |bytes| bytes[20] ^= 1),
+            &["cannot serve from the data directory DATA", "pins is damaged at byte "],
+        ),
         (
             "a directory that somebody else holds",
             Box::new(|data| {

@@ -5,8 +5,8 @@
 //! has lost nothing, and nothing bad has become a record. Few clients may be connected at once, so that a place that a
 //! refused one keeps is missed by a later one.
 //!
-//! Not here: a clock that is set back. No test may set the clock of the machine, and the broker decides nothing by it:
-//! its timers are monotonic, and `wall_ms` in an entry is for people. What a client's clock does is one of the cases.
+//! A clock that is set back is in `tests/wall_clock.rs`, since no test may set the clock of the machine. What a client's
+//! clock does is one of the cases here.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,6 +16,7 @@ mod flood;
 mod good;
 mod peer;
 mod requests;
+mod silence;
 mod streams;
 mod wire;
 
@@ -38,6 +39,8 @@ const DONE: u64 = 0;
 const WRONG_ROLE: u64 = 2;
 const HELLO: u64 = 3;
 const PROTOCOL: u64 = 4;
+const BUSY: u64 = 5;
+const TOO_SLOW: u64 = 6;
 const OTHER_INCARNATION: u64 = 8;
 
 fn run(test: impl Future<Output = ()>) {

@@ -205,11 +205,15 @@ fn what_no_peer_would_say() {
             assert_eq!(closed(&connection).await, Ending::Closed(code, reason), "{case}");
             good.is_served_after(case).await;
         }
-        for (case, bytes, reason) in lanes(from, leader) {
+        let unknown =
+            "the peer opened a lane of kind 9, and this broker knows 1 and 2: update whichever is older";
+        let known = lanes(from, leader).into_iter().map(|(case, bytes, reason)| (case, 2, bytes, reason));
+        let unknown = ("an unknown lane", 9, framed(&message(from, leader)), unknown.to_owned());
+        for (case, lane_byte, bytes, reason) in known.chain([unknown]) {
             let connection = connect_as(&cluster, from, leader).await;
             let _answer = say_hello(&connection, &framed(&sound.encode())).await;
             let mut lane = connection.open_uni().await.unwrap();
-            lane.write_all(&[2]).await.unwrap();
+            lane.write_all(&[lane_byte]).await.unwrap();
             lane.write_all(&bytes).await.unwrap();
             lane.finish().unwrap();
             assert_eq!(closed(&connection).await, Ending::Closed(PROTOCOL, reason), "{case}");

@@ -2,7 +2,7 @@
 
 use sequor_broker::testing::Cluster;
 use sequor_client::protocol::{
-    ClientHello, ClusterId, Feature, Lineage, ProducerId, Refusal, Request, Response, StreamKind,
+    ClientHello, ClusterId, Feature, Field, Lineage, ProducerId, Refusal, Request, Response, StreamKind,
     frame::encode_client_hello,
 };
 
@@ -81,6 +81,7 @@ fn refused_hellos(cluster: &Cluster) -> Vec<(&'static str, Vec<u8>, Option<Refus
     let huge = with_header(frame.clone(), |header| header[..4].fill(0xff));
     let closed = |code, reason: String| Ending::Closed(code, reason);
     let kind = Refusal::Unsupported { what: Feature::Kind(0x0015) };
+    let long = Refusal::TooLarge { what: Field::Hello, found: 256, limit: 255 };
     vec![
         (
             "a newer protocol",
@@ -93,7 +94,7 @@ fn refused_hellos(cluster: &Cluster) -> Vec<(&'static str, Vec<u8>, Option<Refus
         ),
         (
             "the id of another cluster",
-            encoded(ClientHello { cluster: other, ..sound }),
+            encoded(ClientHello { cluster: other, ..sound.clone() }),
             None,
             closed(
                 HELLO,
@@ -101,6 +102,12 @@ fn refused_hellos(cluster: &Cluster) -> Vec<(&'static str, Vec<u8>, Option<Refus
                     "the client means cluster {other}, this broker belongs to {own}: use the context file of this cluster"
                 ),
             ),
+        ),
+        (
+            "the longest name of a software, and one byte more",
+            encoded(ClientHello { software: "x".repeat(256), ..sound }),
+            Some(long.clone()),
+            closed(HELLO, format!("the client's hello was refused: {long}")),
         ),
         (
             "a request instead of a hello",

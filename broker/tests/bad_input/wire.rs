@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, ReadError, RecvStream, SendStream,
+    ClientConfig, Connecting, Connection, ConnectionError, Endpoint, ReadError, RecvStream, SendStream,
     crypto::rustls::QuicClientConfig,
 };
 use rustls::{
@@ -55,10 +55,26 @@ pub(crate) async fn connect(
     alpn: &[u8],
     shown: Shown<'_>,
 ) -> Result<Connection, Ending> {
-    let any = "127.0.0.1:0".parse().unwrap();
-    let socket = transport::socket(any).unwrap();
+    let socket = transport::socket("127.0.0.1:0".parse().unwrap()).unwrap();
     let runtime = Arc::new(quinn::TokioRuntime);
     let endpoint = Endpoint::new(transport::endpoint_config(transport::MTU), None, socket, runtime).unwrap();
+    let connecting = dial(&endpoint, cluster, broker, client_config(cluster, alpn, shown));
+    in_time(connecting).await.map_err(|error| ending_of(&error))
+}
+
+/// Begins a handshake.
+pub(crate) fn dial(
+    endpoint: &Endpoint,
+    cluster: &Cluster,
+    broker: BrokerId,
+    config: ClientConfig,
+) -> Connecting {
+    let (_, address) = cluster.dir().brokers().iter().find(|(found, _)| *found == broker).unwrap();
+    endpoint.connect_with(config, *address, &server_name(broker)).unwrap()
+}
+
+/// What is asked for in a handshake, and what is shown.
+pub(crate) fn client_config(cluster: &Cluster, alpn: &[u8], shown: Shown<'_>) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(cluster.dir().path().join("ca-peers.pem")).unwrap()).unwrap();
     let builder = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -76,9 +92,7 @@ pub(crate) async fn connect(
     tls.alpn_protocols = vec![alpn.to_vec()];
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     config.transport_config(transport::config(Profile::Client, transport::MTU));
-    let (_, address) = cluster.dir().brokers().iter().find(|(found, _)| *found == broker).unwrap();
-    let connecting = endpoint.connect_with(config, *address, &server_name(broker)).unwrap();
-    in_time(connecting).await.map_err(|error| ending_of(&error))
+    config
 }
 
 /// A connection of a client of this cluster, before its hello.

@@ -25,7 +25,10 @@ pub(crate) const TICK_US: u64 = 10_000;
 /// Three cores, and what is on its way between them.
 pub(crate) struct Trio {
     pub now: Time,
+    /// What the wall clock of every broker shows. Milliseconds since 1970.
+    pub wall_ms: u64,
     pub cores: Vec<Core>,
+    pub disks: Vec<MemoryDisk>,
     pub messages: VecDeque<(u64, u64, PeerMessage)>,
     pub tickets: Vec<Option<Ticket>>,
     pub next_id: u64,
@@ -34,9 +37,9 @@ pub(crate) struct Trio {
 impl Trio {
     pub(crate) fn start() -> Self {
         let genesis = genesis();
-        let cores = (1..=3).map(|id| core(id, &genesis)).collect();
+        let (cores, disks) = (1..=3).map(|id| core(id, &genesis)).unzip();
         let tickets = (0..3).map(|_| None).collect();
-        Self { now: Time(0), cores, messages: VecDeque::new(), tickets, next_id: 0 }
+        Self { now: Time(0), wall_ms: 0, cores, disks, messages: VecDeque::new(), tickets, next_id: 0 }
     }
 
     /// Starts, and lets broker 1 become leader with its no-op applied.
@@ -62,18 +65,18 @@ impl Trio {
 
     /// One pass of a broker. Its messages and its ticket stay on their way.
     pub(crate) fn pass(&mut self, id: u64) {
-        let now = self.now;
+        let (now, wall_ms) = (self.now, self.wall_ms);
         let core = self.core(id);
-        core.pass(now, 0);
+        core.pass(now, wall_ms);
         while core.wants_pass() {
-            core.pass(now, 0);
+            core.pass(now, wall_ms);
         }
         assert!(core.halted().is_none(), "{:?}", core.halted());
         let messages: Vec<_> = std::iter::from_fn(|| core.poll_peer()).collect();
-        while let Some(order) = core.poll_spare() {
-            core.handle_spare(order.run().unwrap());
+        while let Some(order) = core.poll_spare(now) {
+            core.handle_spare(now, order.run().unwrap());
         }
-        let ticket = core.poll_ticket();
+        let ticket = core.poll_ticket(now);
         self.messages.extend(messages.into_iter().map(|(to, message)| (id, to.0, message)));
         if ticket.is_some() {
             self.tickets[usize::try_from(id - 1).unwrap()] = ticket;
@@ -137,6 +140,15 @@ impl Trio {
         response
     }
 
+    /// Asks, and returns an answer that needs nothing but one pass of the broker.
+    pub(crate) fn call_at_once(&mut self, request: Request) -> Response {
+        let id = self.ask(request);
+        self.pass(1);
+        let (answered, response) = self.answer().expect("it waits for nothing");
+        assert_eq!(answered, id);
+        response
+    }
+
     pub(crate) fn open(&mut self, name: &str) -> ProducerId {
         let open = Open { name: name.into(), instance: Instance([1; 16]), expected_epoch: Epoch(0) };
         match self.call(Request::Open(open)) {
@@ -155,13 +167,13 @@ pub(crate) fn genesis() -> Genesis {
     Genesis::new((1..=3).map(member).collect(), Shared::default()).unwrap()
 }
 
-/// A broker on a disk of its own.
-pub(crate) fn core(id: u64, genesis: &Genesis) -> Core {
+/// A broker, and a disk of its own.
+pub(crate) fn core(id: u64, genesis: &Genesis) -> (Core, MemoryDisk) {
     let disk = MemoryDisk::new();
     let identity = Identity { cluster: CLUSTER.0, lineage: LINEAGE.0, broker: id, incarnation: None };
     Identity::create(&disk, &identity).unwrap();
     Identity::load(&disk).unwrap().set_incarnation(&disk, [1; 16]).unwrap();
-    restart(&disk, id, genesis)
+    (restart(&disk, id, genesis), disk)
 }
 
 /// A broker on a disk that has a log already.

@@ -6,7 +6,7 @@
 //! ```
 
 use super::{
-    Call, Event, Failure, ProducerKey, SubscriptionKey, Time, Transmit,
+    Call, Event, Failure, ProducerKey, SubscriptionFailure, SubscriptionKey, Time, Transmit,
     keeping::Keeping,
     opening::Progress,
     producer::{News, Producer},
@@ -183,21 +183,39 @@ impl Session {
         match response {
             Response::Delivery(delivery) => {
                 let (names, end) = (delivery.names.clone(), delivery.end);
-                if let Ok(batches) = consumer.delivered(delivery) {
+                let (batches, sound) = consumer.delivered(delivery);
+                let doubt = sound.err().map(|unsound| consumer.doubt(owned.broker, unsound));
+                if doubt.is_none() || !batches.is_empty() {
                     self.events.push_back(Event::Records { subscription, batches, names, end });
-                } else {
-                    self.transmits.push_back(Transmit::Unsubscribe { broker: owned.broker, id });
-                    self.subscription_closed(now, subscription, id);
+                }
+                match doubt {
+                    None => {}
+                    Some(Ok(())) => self.distrust(now, owned.broker),
+                    Some(Err(why)) => {
+                        self.transmits.push_back(Transmit::Unsubscribe { broker: owned.broker, id });
+                        self.end_subscription(subscription, id, why);
+                    }
                 }
             }
             Response::Refused(refusal) if refusal.class() == Class::Final => {
-                self.owners.remove(&id);
-                self.consumers.remove(&subscription);
-                self.events.push_back(Event::SubscriptionEnded { subscription, why: refusal });
+                self.end_subscription(subscription, id, SubscriptionFailure::Refused(refusal));
             }
             Response::End(_) => {} // the broker agrees: deliveries follow
             _ => self.subscription_closed(now, subscription, id),
         }
+    }
+
+    fn end_subscription(&mut self, subscription: SubscriptionKey, id: RequestId, why: SubscriptionFailure) {
+        self.owners.remove(&id);
+        self.consumers.remove(&subscription);
+        self.events.push_back(Event::SubscriptionEnded { subscription, why });
+    }
+
+    /// Gives a connection up that brought what cannot be true: whatever else came over it, the next is a new one.
+    fn distrust(&mut self, now: Time, broker: BrokerId) {
+        self.transmits.push_back(Transmit::Disconnect { broker });
+        self.routing.disconnected(now, broker);
+        self.lose(now, broker);
     }
 
     pub(super) fn subscription_closed(&mut self, now: Time, subscription: SubscriptionKey, id: RequestId) {

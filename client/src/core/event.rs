@@ -247,7 +247,7 @@ pub enum Event {
         /// Which.
         subscription: SubscriptionKey,
         /// Why.
-        why: Refusal,
+        why: SubscriptionFailure,
     },
 }
 
@@ -283,6 +283,55 @@ pub enum Failure {
     /// A batch before it failed, so that its number can never follow.
     #[error("an earlier batch of this producer failed; open the producer again")]
     Abandoned,
+}
+
+/// Why a subscription cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SubscriptionFailure {
+    /// A broker refused it.
+    #[error("the broker refused to deliver")]
+    Refused(#[source] Refusal),
+    /// A batch of the log cannot be read, from whomever it comes: it was asked for twice, over two connections. All that
+    /// comes before it was handed out.
+    #[error(
+        "the batch at offset {offset} cannot be read: asked for again over another connection, broker {broker} \
+         delivered it like this once more. All records before it were given out. {}", advice(.found)
+    )]
+    Unreadable {
+        /// Offset of its first record.
+        offset: Offset,
+        /// Who delivered it the second time.
+        broker: BrokerId,
+        /// What is wrong with it.
+        #[source]
+        found: Refusal,
+    },
+    /// A broker delivers other records than were asked for, and did so again over another connection.
+    #[error(
+        "asked twice, over two connections, for the records from offset {expected} on, broker {broker} delivered some \
+         from offset {found} on. That is a fault of the broker: report it, with its version"
+    )]
+    Misplaced {
+        /// The offset that comes next.
+        expected: Offset,
+        /// Who delivered others.
+        broker: BrokerId,
+        /// The offset that was delivered.
+        found: Offset,
+    },
+}
+
+/// What can be done about a batch that cannot be read.
+fn advice(found: &Refusal) -> &'static str {
+    match found {
+        Refusal::Unsupported { .. } => {
+            "It was written by a newer version of sequor: read it with that version"
+        }
+        _ => {
+            "It is damaged where it is stored: stop this broker, look at its data directory with `sequor wal verify`, \
+             and compare it with those of the others"
+        }
+    }
 }
 
 /// Why a producer's name was not taken.

@@ -43,8 +43,8 @@ mod session;
 mod time;
 
 pub use event::{
-    AppendRefused, Call, Event, Failure, Numbers, OpenFailure, Placed, ProducerKey, Style, SubscriptionKey,
-    Transmit,
+    AppendRefused, Call, Event, Failure, Numbers, OpenFailure, Placed, ProducerKey, Style,
+    SubscriptionFailure, SubscriptionKey, Transmit,
 };
 pub use session::{Config, Session};
 pub use time::Time;

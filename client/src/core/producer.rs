@@ -16,7 +16,7 @@
 //!
 //! | refusal | meaning |
 //! |---|---|
-//! | not the leader, not ready, busy, lost the leadership | send the same number again |
+//! | not the leader, not ready, busy, full, lost the leadership | send the same number again |
 //! | a gap before it | the batch in front is still on its way or was refused: send again after it |
 //! | fenced | no attempt of this epoch can be written from now on. A broker looks for the number before it looks at the epoch, so this batch is not written, and no earlier attempt of it is. The others in the window may be: they are sent once more only to learn that |
 //! | used with other content, sealed | the number is taken or dead for every attempt |

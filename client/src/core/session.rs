@@ -327,7 +327,7 @@ impl Session {
     }
 
     /// Nothing that was sent to this broker will be answered any more.
-    fn lose(&mut self, now: Time, broker: BrokerId) {
+    pub(super) fn lose(&mut self, now: Time, broker: BrokerId) {
         self.owners.retain(|_, owned| owned.broker != broker);
         let mut news = News::default();
         self.producers.values_mut().for_each(|producer| producer.disconnected(broker, &mut news));

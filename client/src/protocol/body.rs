@@ -17,10 +17,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     Acks, Append, ClientHello, Context, Delivery, Feature, Field, KeepAlive, List, Lookup, Offset, Open,
     OpenSession, Placed, ProducerId, Refusal, Request, RequestId, Resolve, Response, Retire, Sequence,
-    ServerHello, Subscribe,
+    ServerHello, Subscribe, batch,
     frame::{Frame, FrameError, Kind, PLACE_BYTES, RawFrame, payload_bytes_max, within},
     limits::{
-        BATCH_BYTES_MAX, DEADLINE_MS_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN, TOKENS_MAX,
+        BATCH_BYTES_MAX, DEADLINE_MS_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN,
+        SOFTWARE_BYTES_MAX, TOKENS_MAX,
     },
 };
 
@@ -212,7 +213,12 @@ impl RawFrame {
     /// The refusal to answer with; the connection ends there.
     pub fn client_hello(self) -> Result<ClientHello, Refusal> {
         match self.known()? {
-            Kind::ClientHello => at_least(&self.body).ok_or(Refusal::Malformed { what: Field::Hello }),
+            Kind::ClientHello => {
+                let hello: ClientHello =
+                    at_least(&self.body).ok_or(Refusal::Malformed { what: Field::Hello })?;
+                within(Field::Hello, hello.software.len(), SOFTWARE_BYTES_MAX)?;
+                Ok(hello)
+            }
             _ => Err(Refusal::Unsupported { what: Feature::Kind(self.kind) }),
         }
     }
@@ -257,6 +263,7 @@ fn at_least<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
 }
 
+/// The batches of a delivery. None is shorter than the header of one, so that their list takes less memory than they do.
 fn placed(mut payload: Bytes) -> Option<Vec<Placed>> {
     let mut batches = Vec::new();
     while !payload.is_empty() {
@@ -264,7 +271,7 @@ fn placed(mut payload: Bytes) -> Option<Vec<Placed>> {
             return None;
         }
         let (offset, len) = (Offset(payload.get_u64_le()), payload.get_u32_le() as usize);
-        if len > payload.len() {
+        if !(batch::HEADER_BYTES..=payload.len()).contains(&len) {
             return None;
         }
         batches.push(Placed { offset, batch: payload.split_to(len) });

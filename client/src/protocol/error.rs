@@ -31,7 +31,7 @@ pub enum Refusal {
         /// Who leads, if this broker knows.
         leader: Option<BrokerId>,
     },
-    /// The leader did not take it: it is handing over, or just lost its place.
+    /// The leader did not take it: it is handing over, just lost its place, or its disk does not answer.
     #[error("the leader is not ready yet")]
     Unavailable,
     /// A queue is full. Nothing was taken.
@@ -93,7 +93,7 @@ pub enum Refusal {
         end: Sequence,
     },
     /// The producer's name was retired. It can never write again.
-    #[error("the producer's name was retired")]
+    #[error("the producer's name was retired: nothing can be written under it any more; choose another name")]
     Retired,
     /// The session that the producer belonged to has ended.
     #[error("the producer's session has expired")]
@@ -196,6 +196,15 @@ pub enum Refusal {
         /// The longest. Milliseconds.
         most: u32,
     },
+    /// The leader's disk is full. Nothing was written; it goes on by itself when there is room.
+    #[error(
+        "the disk of the leading broker is full: it takes no writes until there is room for another \
+         {segment_bytes} bytes"
+    )]
+    Full {
+        /// What has to be free on it, at least, in bytes.
+        segment_bytes: u64,
+    },
 }
 
 impl Refusal {
@@ -204,7 +213,7 @@ impl Refusal {
     pub fn class(&self) -> Class {
         match self {
             Self::NotLeader { .. } | Self::Behind | Self::LogUnreadable { .. } => Class::Elsewhere,
-            Self::Unavailable | Self::Busy { .. } => Class::Later,
+            Self::Unavailable | Self::Busy { .. } | Self::Full { .. } => Class::Later,
             Self::OutcomeUnknown => Class::Unknown,
             Self::DeadlinePassed
             | Self::Fenced { .. }

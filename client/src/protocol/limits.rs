@@ -21,6 +21,8 @@ pub const HEADERS_MAX: usize = 64;
 pub const HEADER_NAME_BYTES_MAX: usize = 255;
 /// Longest name of a producer. Bytes of UTF-8.
 pub const NAME_BYTES_MAX: usize = 255;
+/// Longest name of a client's software in its hello. Bytes of UTF-8.
+pub const SOFTWARE_BYTES_MAX: usize = 255;
 /// Most batches that one producer may have in flight, and the batches a broker remembers for it. Count.
 pub const IN_FLIGHT_BATCHES_MAX: usize = 4096;
 /// Newest remembered batches that the answer to an `open` or a lookup shows. Count.

@@ -467,6 +467,8 @@ pub struct Status {
     pub applied: u64,
     /// End offset of what it applied.
     pub end: Offset,
+    /// Its disk has no room for another segment: as leader it takes no writes until it has.
+    pub is_full: bool,
     /// What it did since it started.
     pub counters: Counters,
 }

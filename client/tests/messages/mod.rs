@@ -147,6 +147,7 @@ pub(crate) fn responses() -> Vec<(&'static str, Response)> {
         commit: 32,
         applied: 31,
         end: Offset(908),
+        is_full: false,
         counters: Counters {
             log_syncs: 1,
             vote_syncs: 2,
@@ -219,6 +220,7 @@ pub(crate) fn refusals() -> Vec<(&'static str, Refusal)> {
         ("other-lineage", Refusal::OtherLineage { expected, found }),
         ("behind", Refusal::Behind),
         ("sessions-full", Refusal::SessionsFull { limit: 100_000 }),
+        ("full", Refusal::Full { segment_bytes: 64 << 20 }),
         ("ttl-out-of-range", Refusal::TtlOutOfRange { found: 1, least: 500, most: 3_600_000 }),
         ("seals-full", Refusal::SealsFull { limit: 65_536 }),
         ("log-unreadable", Refusal::LogUnreadable { at: Offset(900) }),

@@ -348,10 +348,12 @@ impl World {
         let (mut next, mut pause) = (from, 20 * MILLISECOND);
         if let Some(delivery) = self.cluster.read(from) {
             (next, pause) = (delivery.next, latency + 1);
-            if !self.chance(5) {
-                let response = Response::Delivery(delivery);
-                self.after(latency, Happening::Response { client, broker, link, id, response });
+            // A stream loses nothing but its end.
+            if self.chance(5) {
+                return self.after(latency, Happening::Broken { client, broker, link });
             }
+            let response = Response::Delivery(delivery);
+            self.after(latency, Happening::Response { client, broker, link, id, response });
         }
         self.after(pause, Happening::Deliver { client, broker, link, id, from: next });
     }

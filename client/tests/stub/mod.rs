@@ -20,6 +20,7 @@ use sequor_client::{
     Config, TlsFiles,
     protocol::{
         ALPN_CLIENT, BrokerId, Member, Offset, Refusal, Request, RequestId, Response, StreamKind, Subscribe,
+        batch::Batch,
         frame::{Decoder, Frame, RawFrame, encode_response, encode_server_hello},
     },
     transport,
@@ -111,6 +112,14 @@ impl Stub {
         let cluster = self.shared.cluster();
         let records = cluster.log.iter().flat_map(|(_, batch)| records(batch));
         records.map(|record| record.expect("checked when it was written").value.unwrap_or_default()).collect()
+    }
+
+    /// From now on the log ends with a batch of one record whose checksum does not fit.
+    pub(crate) fn rot(&self) {
+        let mut cluster = self.shared.cluster();
+        let (end, mut bytes) = (cluster.end(), cluster.log.last().expect("a batch").1.bytes().to_vec());
+        *bytes.last_mut().expect("a record") ^= 1;
+        cluster.log.push((end, Batch::trusted(bytes.into()).expect("its header is sound")));
     }
 
     /// Batches in the log.

@@ -165,6 +165,13 @@ fn wrong_bytes(batch: &Batch) -> Option<(String, String)> {
         Err(refusal) => return Some((format!("the batch of sequences {numbers}"), refusal.to_string())),
         Ok(_) => {}
     }
+    let batch = match batch.unpacked() {
+        Ok(batch) => batch,
+        Err(refusal) => {
+            let expected = format!("records that can be unpacked in the batch of sequences {numbers}");
+            return Some((expected, refusal.to_string()));
+        }
+    };
     if let Err(refusal) = batch.check_records() {
         return Some((format!("records that fill the batch of sequences {numbers}"), refusal.to_string()));
     }

@@ -7,22 +7,20 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use sequor_broker::core::genesis::Genesis;
+use sequor_broker::{
+    core::genesis::Genesis,
+    io::{PINS, PinError, read_pins},
+};
 use sequor_wal::{
     Checkpoint, Damage, Findings, InspectError, Inspection,
     disk::{mmap::OpenDirError, read_only::ReadOnlyDisk},
-    inspect, sections,
+    inspect,
 };
 
 use crate::{
     exit::{Exit, Verdict},
     visible::visible_path,
 };
-
-/// Name of the file in which a broker remembers its peers' incarnations (`broker/src/io/pins.rs`).
-const PINS: &str = "pins";
-/// Length of one of them: the peer's id, and its incarnation. Bytes.
-const PIN_BYTES: usize = 24;
 
 /// A data directory that is locked and was not looked at yet.
 #[derive(Debug)]
@@ -47,6 +45,12 @@ pub(super) enum DirectoryError {
     /// It is not there, or a broker runs on it.
     #[error(transparent)]
     Open(#[from] OpenDirError),
+    /// It is a file, as a pattern of the shell may give it.
+    #[error("{} is a file, and no data directory: name those that `data` names in the brokers' configurations", visible_path(.path))]
+    File {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is nothing in it to look at.
     #[error("cannot look at {}", visible_path(.path))]
     Inspect {
@@ -62,7 +66,7 @@ impl Verdict for DirectoryError {
         match self {
             // As for `serve`: its lock is held, and nothing failed.
             Self::Open(OpenDirError::InUse { .. }) => Exit::Precondition,
-            Self::Open(_) | Self::Inspect { .. } => Exit::Error,
+            Self::Open(_) | Self::File { .. } | Self::Inspect { .. } => Exit::Error,
         }
     }
 }
@@ -73,6 +77,9 @@ impl Locked {
     /// # Errors
     /// If it is not there, or a broker has it open.
     pub(super) fn open(path: &Path) -> Result<Self, DirectoryError> {
+        if path.is_file() {
+            return Err(DirectoryError::File { path: path.to_path_buf() });
+        }
         Ok(Self { path: path.to_path_buf(), disk: ReadOnlyDisk::open(path)? })
     }
 
@@ -113,16 +120,14 @@ fn look_at_genesis(disk: &ReadOnlyDisk, findings: &mut Findings) {
 }
 
 fn look_at_pins(disk: &ReadOnlyDisk, findings: &mut Findings) {
-    let pins = match sections::File::load(disk, PINS) {
-        Ok(pins) => pins.unwrap_or_default(),
-        Err(error) => return findings.push(error.into_damage(PINS)),
-    };
-    for section in pins.sections.iter().filter(|section| section.content.len() != PIN_BYTES) {
-        findings.push(Damage {
+    match read_pins(disk) {
+        Ok(_) => {}
+        Err(PinError::File(error)) => findings.push(error.into_damage(PINS)),
+        Err(error) => findings.push(Damage {
             file: PINS.into(),
             offset: 0,
-            expected: format!("section {} to be a pin of {PIN_BYTES} bytes", section.id),
-            found: format!("{} bytes", section.content.len()),
-        });
+            expected: "which data directory each peer is known by".into(),
+            found: error.to_string(),
+        }),
     }
 }

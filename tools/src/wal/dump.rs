@@ -23,6 +23,7 @@ use super::{
     line::Line,
 };
 use crate::{
+    cli::number,
     exit::{Exit, Failure, Verdict},
     output::Output,
     visible::visible_path,
@@ -48,11 +49,11 @@ pub(super) struct DumpArgs {
     directory: PathBuf,
 
     /// Begin with this index.
-    #[arg(long, value_name = "INDEX", default_value_t = 0)]
+    #[arg(long, value_name = "INDEX", default_value_t = 0, value_parser = number)]
     from: u64,
 
     /// Stop after this many entries.
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = number)]
     count: Option<u64>,
 
     /// Print keys and values of records, too.

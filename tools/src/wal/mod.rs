@@ -27,6 +27,10 @@ use clap::Subcommand;
 use crate::exit::Failure;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  sequor wal verify sequor-dev/broker-?               what `sequor dev` has written, when it does not run
+  sequor wal dump sequor-dev/broker-1 | less")]
 pub(crate) struct WalArgs {
     #[command(subcommand)]
     command: WalCommand,

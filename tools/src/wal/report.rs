@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use sequor_wal::Damage;
@@ -13,7 +12,10 @@ use super::{
     directory::Directory,
     verify::Verified,
 };
-use crate::visible::{visible, visible_path};
+use crate::{
+    table::{Table, Tone},
+    visible::{visible, visible_path},
+};
 
 /// For people: a table, every finding, and what came of the comparison.
 pub(super) fn text(verified: &[Verified], comparison: Option<&Comparison>) -> String {
@@ -55,9 +57,7 @@ fn told(directory: &Directory, Damage { file, offset, expected, found }: &Damage
 }
 
 fn table(verified: &[Verified]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header([
+    let mut table = Table::new([
         "directory",
         "unproven tail",
         "broker",
@@ -73,9 +73,9 @@ fn table(verified: &[Verified]) -> String {
         "commit",
     ]);
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-    for Verified { directory, counts, .. } in verified {
+    for Verified { directory, counts, findings, .. } in verified {
         let inspection = &directory.inspection;
-        table.add_row([
+        let cells = [
             visible_path(&directory.path),
             tail(directory, counts),
             number(directory.broker()),
@@ -89,12 +89,11 @@ fn table(verified: &[Verified]) -> String {
             number(counts.last),
             number(counts.term),
             counts.commit.to_string(),
-        ]);
+        ];
+        let tone = if findings.is_empty() { Tone::Plain } else { Tone::Bad };
+        table.row(tone, cells);
     }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    table.text(2..)
 }
 
 /// What nothing proves to have been synced, for people.

@@ -47,6 +47,13 @@ pub(crate) fn paste(line: &str) -> Output {
     shell.args(["-c", line]).env("PATH", path).env("SEQUOR_DEADLINE", "100ms").output().unwrap()
 }
 
+/// Whether the program is started to ignore a signal, because whoever runs the tests does, as under `nohup`. It then does.
+pub(crate) fn is_ignored(number: u32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() & 1 << (number - 1) != 0
+}
+
 /// Waits until `condition` gives something.
 ///
 /// # Panics

@@ -7,6 +7,7 @@
 
 use std::{
     fs::{self, OpenOptions},
+    net::UdpSocket,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,7 +18,7 @@ use sequor_broker::core::effect::{self, Effect, Envelope, Opening, Written};
 use sequor_client::{
     Record,
     protocol::{
-        Epoch, Instance, Offset, ProducerId, Sequence,
+        Codec, Epoch, Instance, Offset, ProducerId, Sequence,
         batch::{Batch, BatchBuilder},
     },
 };
@@ -51,6 +52,19 @@ impl Made {
         let dir = tempfile::tempdir().unwrap();
         let made = sequor()
             .args(["certs", "init", "--brokers", &brokers.to_string()])
+            .arg(dir.path().join("made"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Self { dir }
+    }
+
+    /// One broker, on a free port.
+    pub(crate) fn alone() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let made = sequor()
+            .args(["certs", "init", "--brokers", "1", "--listen", &free])
             .arg(dir.path().join("made"))
             .output()
             .unwrap();
@@ -138,6 +152,17 @@ impl Writing {
         let written = self.written(values);
         let data = self.data(&[Effect::Append(written)]);
         self.put(Kind::Normal, data);
+    }
+
+    /// The effect of such an append whose batch is packed.
+    pub(crate) fn packed(&mut self, values: &[String]) -> Written {
+        let mut builder = BatchBuilder::new().packed(Codec::Lz4);
+        values.iter().for_each(|value| builder.push(&Record::new(value.clone())).unwrap());
+        let batch = Batch::parse(builder.seal(ProducerId(1), Epoch(1), Sequence(self.end))).unwrap();
+        assert!(batch.is_packed(), "it is worth it");
+        let base = Offset(self.end);
+        self.end += values.len() as u64;
+        Written { base, settled: Sequence(0), batch }
     }
 
     /// The effect of such an append.

@@ -49,6 +49,7 @@ struct State {
     syncs_left: Option<u64>,
     /// A fault has struck: nothing works until the next life.
     down: bool,
+    is_full: bool,
 }
 
 type FileId = usize;
@@ -149,6 +150,23 @@ impl MemoryDisk {
     /// crash or a kill.
     pub fn fail_write(&self, n: u64) {
         self.lock().writes_left = Some(n.saturating_sub(1));
+    }
+
+    /// Whether the disk is full: it then makes no new files. A disk stays full through a crash.
+    pub fn fill(&self, is_full: bool) {
+        self.lock().is_full = is_full;
+    }
+
+    /// Whether a fault has struck: nothing works until a crash or a kill.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.lock().down
+    }
+
+    /// What was to fail and has not yet will not.
+    pub fn forget_faults(&self) {
+        let mut state = self.lock();
+        (state.writes_left, state.syncs_left) = (None, None);
     }
 
     /// What was done to a file since it was made; nothing if there is none.
@@ -318,6 +336,9 @@ impl Disk for MemoryDisk {
         state.alive(state.life)?;
         if state.names.contains_key(name) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{name} is there already")));
+        }
+        if state.is_full {
+            return Err(io::ErrorKind::StorageFull.into());
         }
         let id = state.new_file();
         state.point(name, Some(id));

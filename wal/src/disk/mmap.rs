@@ -98,6 +98,23 @@ fn map(file: &File) -> io::Result<Mmap> {
     unsafe { MmapOptions::new().map(file) }
 }
 
+/// Writes `bytes` zeros and syncs them.
+fn fill(file: &mut File, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
+        // A file system that cannot reserve can still be filled.
+        Ok(()) | Err(Errno::OPNOTSUPP) => (),
+        Err(error) => return Err(error.into()),
+    }
+    let zeros = vec![0; FILL_BYTES];
+    let mut left = bytes;
+    while left > 0 {
+        let piece = usize::try_from(left).map_or(FILL_BYTES, |left| left.min(FILL_BYTES));
+        file.write_all(&zeros[..piece])?;
+        left -= piece as u64;
+    }
+    file.sync_all()
+}
+
 impl Disk for MmapDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         self.sync_directory()?;
@@ -105,20 +122,13 @@ impl Disk for MmapDisk {
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Region>> {
-        let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path(name))?;
-        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-            // A file system that cannot reserve can still be filled.
-            Ok(()) | Err(Errno::OPNOTSUPP) => (),
-            Err(error) => return Err(error.into()),
+        let path = self.path(name);
+        let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        if let Err(error) = fill(&mut file, bytes) {
+            // What there is of it takes room that others may need. If even this fails, recovery removes it.
+            fs::remove_file(&path)?;
+            return Err(error);
         }
-        let zeros = vec![0; FILL_BYTES];
-        let mut left = bytes;
-        while left > 0 {
-            let piece = usize::try_from(left).map_or(FILL_BYTES, |left| left.min(FILL_BYTES));
-            file.write_all(&zeros[..piece])?;
-            left -= piece as u64;
-        }
-        file.sync_all()?;
         self.sync_directory()?;
         self.region(name, file)
     }

@@ -1,0 +1,380 @@
+//! The brokers in their world: when each of them works, what reaches it, and what befalls it.
+
+use bytes::Bytes;
+use sequor_client::protocol::BrokerId;
+
+use super::chance::{chance, within};
+use super::faults::Fault;
+use super::judge::{Violation, violated};
+use super::machine::{Death, Machine};
+use super::world::{Event, World};
+
+use crate::core::time::Time;
+use crate::core::{Core, Halt, PeerMessage};
+
+/// A pass begins at most this long after the event that asks for it, so that events gather as they do in reality.
+const PASS_WITHIN_US: u64 = 60;
+/// How long the helper thread takes for the segments that were ordered.
+const SPARES_US: (u64, u64) = (200, 5_000);
+/// How long a broker that was told to stop waits for another one to lead, and then for its disk.
+const HAND_OVER_US: (u64, u64) = (0, 500_000);
+const LAST_SYNC_US: u64 = 20_000;
+
+impl World {
+    pub(super) fn machine(&mut self, broker: u64) -> &mut Machine {
+        &mut self.machines[slot(broker)]
+    }
+
+    /// The machine, if it is still in that life.
+    fn alive(&mut self, broker: u64, life: u64) -> Option<&mut Machine> {
+        Some(self.machine(broker)).filter(|machine| machine.life == life && machine.core.is_some())
+    }
+
+    /// The core of a broker, if it runs.
+    pub(super) fn core(&mut self, broker: u64) -> Option<&mut Core> {
+        self.machine(broker).core.as_mut()
+    }
+
+    /// True if a broker runs and gets time.
+    pub(super) fn is_awake(&mut self, broker: u64) -> bool {
+        self.machine(broker).is_awake()
+    }
+
+    /// What a broker's clock shows.
+    pub(super) fn time_at(&self, broker: u64) -> Time {
+        self.machines[slot(broker)].clock.read(self.now)
+    }
+
+    pub(super) fn start(&mut self, broker: u64) -> Result<(), Violation> {
+        let machine = &mut self.machines[slot(broker)];
+        if machine.core.is_some() || machine.lost {
+            return Ok(());
+        }
+        match machine.start(&mut self.random, self.now) {
+            Ok(()) if machine.rotten => self.reached.note("found no damage in rot"),
+            Ok(()) => {}
+            Err(_) if machine.disk_is_down() => {
+                self.reached.note("disk error at a start");
+                return self.end_by_disk(broker);
+            }
+            Err(_) if machine.rotten => {
+                self.reached.note("found damage and refused to start");
+                machine.lost = true;
+                return Ok(());
+            }
+            Err(error) => return Err(Violation(format!("broker {broker} refuses to start: {error}"))),
+        }
+        self.judge.restarted(broker, self.machines[slot(broker)].core.as_ref(), &mut self.reached);
+        let life = self.machine(broker).life;
+        self.after(0, Event::Tick { broker, life });
+        self.request_pass(broker);
+        Ok(())
+    }
+
+    pub(super) fn tick(&mut self, broker: u64, life: u64) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(machine) = self.alive(broker, life) else { return Ok(()) };
+        let Some(core) = &mut machine.core else { return Ok(()) };
+        core.handle_tick(machine.clock.read(now));
+        let next = machine.clock.when(core.next_tick(), now);
+        self.at(next, Event::Tick { broker, life });
+        self.request_pass(broker);
+        Ok(())
+    }
+
+    /// Lets a broker work soon; what arrives until then is worked on in the same pass.
+    pub(super) fn request_pass(&mut self, broker: u64) {
+        let machine = self.machine(broker);
+        if machine.core.is_none() || machine.pass_due {
+            return;
+        }
+        machine.pass_due = true;
+        let life = machine.life;
+        let wait = within(&mut self.random, (0, PASS_WITHIN_US));
+        self.after(wait, Event::Pass { broker, life });
+    }
+
+    pub(super) fn pass(&mut self, broker: u64, life: u64) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(machine) = self.alive(broker, life) else { return Ok(()) };
+        machine.pass_due = false;
+        let (local, wall_ms) = (machine.clock.read(now), machine.clock.wall_ms(now));
+        let Some(core) = &mut machine.core else { return Ok(()) };
+        core.pass(local, wall_ms);
+        match core.halted() {
+            Some(Halt::Log(_)) if machine.rotten => return self.lose(broker),
+            Some(halt) => return Err(Violation(format!("broker {broker} halted: {halt}"))),
+            None => {}
+        }
+        if core.wants_pass() {
+            self.request_pass(broker);
+        }
+        self.collect(broker)
+    }
+
+    /// A broker has met what its disk did to it, and stays away.
+    pub(super) fn lose(&mut self, broker: u64) -> Result<(), Violation> {
+        self.reached.note("found damage while it ran");
+        self.machine(broker).lost = true;
+        self.die(broker, Death::Kill, 0)
+    }
+
+    /// Carries out what a core wants after a pass.
+    fn collect(&mut self, broker: u64) -> Result<(), Violation> {
+        let machine = &mut self.machines[slot(broker)];
+        let life = machine.life;
+        let written_after = machine.begin_disk_work(&mut self.random, self.now);
+        let Some(core) = &mut machine.core else { return Ok(()) };
+        let messages: Vec<(BrokerId, PeerMessage)> = std::iter::from_fn(|| core.poll_peer()).collect();
+        let replies: Vec<_> = std::iter::from_fn(|| core.poll_reply()).collect();
+        if let Some(micros) = written_after {
+            self.after(micros, Event::Written { broker, life });
+        }
+        let spares = within(&mut self.random, SPARES_US);
+        self.after(spares, Event::Spares { broker, life });
+        for (to, message) in messages {
+            self.send_datagram(broker, to.0, &message);
+        }
+        for reply in replies {
+            self.reached.note_response(&reply.response);
+            self.send_reply(broker, &reply);
+        }
+        self.pump_subscriptions(broker);
+        self.watch(broker)
+    }
+
+    fn watch(&mut self, broker: u64) -> Result<(), Violation> {
+        let machine = &self.machines[slot(broker)];
+        let watched = match &machine.core {
+            Some(core) => {
+                let durable: Vec<_> = self.machines.iter().map(Machine::durable).collect();
+                let watched = self.judge.watch(broker, core, &durable, &mut self.reached);
+                // Which of the others it is compared with does not matter, as long as it changes.
+                let other = &self.machines[self.summary.events as usize % self.machines.len()];
+                let matching =
+                    other.core.as_ref().map_or(Ok(()), |other| self.judge.check_matching(core, other));
+                watched.and(matching)
+            }
+            None => Ok(()),
+        };
+        if watched.is_err() && machine.rotten { self.lose(broker) } else { watched }
+    }
+
+    pub(super) fn written(&mut self, broker: u64, life: u64) -> Result<(), Violation> {
+        if self.alive(broker, life).is_none() {
+            return Ok(());
+        }
+        match self.machines[slot(broker)].write(&mut self.random, self.now) {
+            Ok(synced_after) => self.after(synced_after, Event::Synced { broker, life }),
+            Err(_) => return self.end_by_disk(broker),
+        }
+        Ok(())
+    }
+
+    pub(super) fn synced(&mut self, broker: u64, life: u64) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(machine) = self.alive(broker, life) else { return Ok(()) };
+        match machine.sync(now) {
+            Ok(()) => self.request_pass(broker),
+            Err(_) => return self.end_by_disk(broker),
+        }
+        Ok(())
+    }
+
+    pub(super) fn spares(&mut self, broker: u64, life: u64) -> Result<(), Violation> {
+        let now = self.now;
+        let Some(machine) = self.alive(broker, life) else { return Ok(()) };
+        match machine.make_spares(now) {
+            Ok(true) => self.request_pass(broker),
+            Ok(false) => {}
+            Err(_) => return self.end_by_disk(broker),
+        }
+        if self.core(broker).is_some_and(|core| core.is_full()) {
+            self.reached.note("disk full");
+        }
+        Ok(())
+    }
+
+    /// An error of the disk ends the process at once.
+    fn end_by_disk(&mut self, broker: u64) -> Result<(), Violation> {
+        if !self.machine(broker).disk_is_down() {
+            return violated(format!("broker {broker} cannot use a disk that works"));
+        }
+        self.reached.note("disk error");
+        let death = if chance(&mut self.random, 500) { Death::PowerCut } else { Death::Kill };
+        let down_us = within(&mut self.random, (1_000, 1_000_000));
+        self.bury(broker, death, down_us);
+        Ok(())
+    }
+
+    fn send_datagram(&mut self, from: u64, to: u64, message: &PeerMessage) {
+        let bytes: Bytes = message.encode().concat().into();
+        for at in self.network.arrivals(&mut self.random, self.now, from, to) {
+            self.at(at, Event::Datagram { from, to, bytes: bytes.clone() });
+        }
+    }
+
+    pub(super) fn datagram(&mut self, from: u64, to: u64, bytes: Bytes) -> Result<(), Violation> {
+        let now = self.time_at(to);
+        let Some(core) = self.core(to) else { return Ok(()) };
+        let message = PeerMessage::decode(bytes)
+            .map_err(|error| Violation(format!("broker {to} cannot read what {from} sent: {error}")))?;
+        core.handle_peer(now, BrokerId(from), message);
+        self.request_pass(to);
+        Ok(())
+    }
+
+    /// A broker learns that its connection to a peer broke.
+    pub(super) fn peer_lost(&mut self, broker: u64, peer: u64) -> Result<(), Violation> {
+        if let Some(core) = self.core(broker) {
+            core.handle_peer_lost(BrokerId(peer));
+            self.request_pass(broker);
+        }
+        Ok(())
+    }
+
+    /// Lets something go wrong, or right again.
+    pub(super) fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
+        match fault {
+            Fault::Die { broker, death, down_us } => return self.die(broker, death, down_us),
+            Fault::DieAll { death, down_us } => {
+                for broker in self.brokers() {
+                    self.die(broker, death, down_us * broker)?;
+                }
+            }
+            Fault::Stop { broker, down_us } => self.begin_to_stop(broker, down_us),
+            Fault::Pause { broker, for_us } => self.pause(broker, for_us),
+            Fault::Isolate { broker, inward, outward } => {
+                for other in self.brokers().filter(|other| *other != broker) {
+                    if inward {
+                        self.network.cut(other, broker);
+                    }
+                    if outward {
+                        self.network.cut(broker, other);
+                    }
+                }
+            }
+            Fault::CutLink { from, to } => self.network.cut(from, to),
+            Fault::BreakLink { from, to } => self.break_link(from, to),
+            Fault::Heal => self.network.heal(),
+            Fault::Change(weather) => self.network.weather = weather,
+            Fault::Jump { broker, by_us } => {
+                self.reached.note("clock jumped");
+                self.machines[slot(broker)].clock.jump(&mut self.random, by_us);
+            }
+            Fault::Fill { broker } => self.machine(broker).fill(true),
+            Fault::Free => self.machines.iter().for_each(|machine| machine.fill(false)),
+            Fault::FailDisk { broker } => self.machines[slot(broker)].fail_disk(&mut self.random),
+            Fault::Hang { broker, for_us } => {
+                self.reached.note("disk hung");
+                self.machine(broker).hangs_until = self.now + for_us;
+            }
+            Fault::Rot { broker, down_us } => return self.rot(broker, down_us),
+            Fault::Reset { client } => self.reset_client(client),
+            Fault::Garble { client } => self.garble(client),
+            Fault::Replace { client } => self.replace_client(client),
+            Fault::Zombie { client, for_us } => self.make_zombie(client, for_us),
+            Fault::Retire { client } => self.retire_producer(client),
+        }
+        Ok(())
+    }
+
+    pub(super) fn die(&mut self, broker: u64, death: Death, down_us: u64) -> Result<(), Violation> {
+        if self.machine(broker).core.is_some() {
+            self.bury(broker, death, down_us);
+        }
+        Ok(())
+    }
+
+    /// Whatever ran on a machine runs no more; it is started again after a while.
+    fn bury(&mut self, broker: u64, death: Death, down_us: u64) {
+        self.reached.note(match death {
+            Death::PowerCut => "power cut",
+            Death::Kill => "process killed",
+        });
+        self.machines[slot(broker)].die(death, &mut self.random);
+        self.held.remove(&broker);
+        self.summary.deaths += 1;
+        self.break_connections_of_broker(broker);
+        for peer in self.brokers().filter(|peer| *peer != broker) {
+            let noticed = within(&mut self.random, (0, 1_000_000));
+            self.after(noticed, Event::PeerLost { broker: peer, peer: broker });
+        }
+        self.after(down_us, Event::Start { broker });
+    }
+
+    /// Only as many disks may rot as leave a majority of good ones.
+    fn rot(&mut self, broker: u64, down_us: u64) -> Result<(), Violation> {
+        let rotten = self.machines.iter().filter(|machine| machine.rotten && machine.id != broker).count();
+        if (rotten + 1) * 2 >= self.machines.len() {
+            return Ok(());
+        }
+        self.die(broker, Death::Kill, down_us)?;
+        if self.machine(broker).core.is_none() {
+            self.machines[slot(broker)].rot(&mut self.random);
+        }
+        Ok(())
+    }
+
+    /// What is between two brokers is lost, in both directions, and both hear of it sooner or later.
+    fn break_link(&mut self, one: u64, other: u64) {
+        let between = |from: u64, to: u64| (from, to) == (one, other) || (from, to) == (other, one);
+        self.forget_events(|event| matches!(event, Event::Datagram { from, to, .. } if between(*from, *to)));
+        for (broker, peer) in [(one, other), (other, one)] {
+            let noticed = within(&mut self.random, (0, 1_000_000));
+            self.after(noticed, Event::PeerLost { broker, peer });
+        }
+    }
+
+    fn begin_to_stop(&mut self, broker: u64, down_us: u64) {
+        let Some(core) = self.core(broker) else { return };
+        if core.leads() {
+            core.hand_over();
+            self.reached.note("handed over");
+        }
+        self.request_pass(broker);
+        let life = self.machine(broker).life;
+        let patience = within(&mut self.random, HAND_OVER_US);
+        self.after(patience, Event::Drain { broker, life, down_us });
+    }
+
+    pub(super) fn drain(&mut self, broker: u64, life: u64, down_us: u64) -> Result<(), Violation> {
+        if let Some(core) = self.alive(broker, life).and_then(|machine| machine.core.as_mut()) {
+            core.prepare_to_stop();
+            self.request_pass(broker);
+            self.after(LAST_SYNC_US, Event::Stop { broker, life, down_us });
+        }
+        Ok(())
+    }
+
+    pub(super) fn stop(&mut self, broker: u64, life: u64, down_us: u64) -> Result<(), Violation> {
+        if self.alive(broker, life).is_none() {
+            return Ok(());
+        }
+        self.die(broker, Death::Kill, down_us)
+    }
+
+    fn pause(&mut self, broker: u64, for_us: u64) {
+        if !self.is_awake(broker) {
+            return;
+        }
+        self.reached.note("paused");
+        let machine = self.machine(broker);
+        machine.paused = true;
+        let life = machine.life;
+        self.after(for_us, Event::Resume { broker, life });
+    }
+
+    pub(super) fn resume(&mut self, broker: u64) -> Result<(), Violation> {
+        self.machine(broker).paused = false;
+        for event in self.held.remove(&broker).unwrap_or_default() {
+            self.after(0, event);
+        }
+        Ok(())
+    }
+}
+
+/// Where the machine of a broker stands in the list: ids count from 1.
+pub(super) fn slot(broker: u64) -> usize {
+    usize::try_from(broker - 1).expect("an id fits a usize")
+}
