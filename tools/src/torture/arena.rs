@@ -101,7 +101,7 @@ impl Arena {
     }
 
     /// Makes the network good, and waits until every broker follows one leader and has applied what that leader had
-    /// committed when it was first seen.
+    /// committed when it was first seen, and no disk is full.
     pub(super) async fn heal(&mut self) -> Result<(), Failure> {
         self.relay.heal();
         let start = Instant::now();
@@ -111,7 +111,7 @@ impl Arena {
             let rows = self.look().await;
             if let Some(leader) = well(&rows) {
                 let commit = *wanted.get_or_insert(leader.commit);
-                if rows.iter().all(|row| row.applied >= commit) {
+                if rows.iter().all(|row| row.applied >= commit && row.is_full == Some(false)) {
                     return Ok(());
                 }
             }
@@ -120,6 +120,12 @@ impl Arena {
             }
             sleep(LOOK).await;
         }
+    }
+
+    /// Whether one of these brokers says that its disk is full.
+    pub(super) async fn is_full(&self, brokers: &[BrokerId]) -> bool {
+        let is_full = |row: &Row| row.is_full == Some(true) && brokers.contains(&BrokerId(row.id));
+        self.look().await.iter().any(is_full)
     }
 
     /// Waits until so many more records are acknowledged; grants so many, and again if that was not enough: of some the
@@ -194,6 +200,7 @@ fn said(rows: &[Row]) -> String {
     let row = |row: &Row| {
         let [term, leader, applied, last] = [row.term, row.leader, row.applied, row.last_index].map(number);
         match row.reachable {
+            true if row.is_full == Some(true) => format!("the disk of broker {} is full", row.id),
             true => format!("broker {} is at {applied} of {last}, in term {term} of broker {leader}", row.id),
             false => format!("broker {} does not answer", row.id),
         }

@@ -103,7 +103,7 @@ impl Attack {
             cluster.set(id, "listen", address.to_string());
             cluster.set(id, "segment_bytes", SEGMENT_BYTES.to_string());
         }
-        let disks = match faults.contains(&Fault::Power) {
+        let disks = match faults.iter().any(|fault| fault.needs_disks()) {
             true => Some(Disks::prepare(&mut cluster).await?),
             false => None,
         };

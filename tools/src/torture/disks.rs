@@ -1,4 +1,4 @@
-//! Disks that can lose their power: a file system of its own for each broker, on an image in a file.
+//! Disks that can lose their power, and be full: a file system of its own for each broker, on an image in a file.
 //!
 //! ```text
 //!   broker ─► ext4, mounted ─► loop device ─► image-N, a file         what was synced is in the file; what only lies
@@ -9,6 +9,8 @@
 //!
 //! The broker stands still while its image is copied, and the copy is taken again if the kernel wrote to the image
 //! meanwhile: so it is what the disk held at one moment, and nothing of what it was only told to hold.
+//!
+//! A disk is full when a file beside the broker's data takes all that is left of it.
 
 use std::{
     io,
@@ -17,6 +19,10 @@ use std::{
     time::SystemTime,
 };
 
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
 use thiserror::Error;
 use tokio::process::Command;
 
@@ -31,6 +37,11 @@ use crate::{
 const IMAGE_BYTES: u64 = 8 << 30;
 /// Copies of an image that are tried: the kernel writes to it only every few seconds. Count.
 const COPIES_MAX: usize = 20;
+
+/// Name of the file that takes all that is left.
+const FILLING: &str = "filling";
+/// The largest piece that it is tried to take at once, and the smallest. Bytes.
+const PIECE_BYTES: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
 
 /// An image cannot be made, mounted or copied.
 #[derive(Debug, Error)]
@@ -118,6 +129,31 @@ impl Disks {
         Ok(copies)
     }
 
+    /// Takes all that is left of the disks of these brokers.
+    ///
+    /// # Errors
+    /// If the system does not let us.
+    pub(super) fn fill(&self, brokers: &[BrokerId]) -> Result<(), DiskError> {
+        let mut disks = self.disks.iter().filter(|disk| brokers.contains(&disk.broker));
+        disks.try_for_each(|disk| fill(&disk.mount.join(FILLING)).map_err(system("fill a disk")))
+    }
+
+    /// Gives back what was taken of all disks.
+    ///
+    /// # Errors
+    /// If the system does not let us.
+    pub(super) fn empty(&self) -> Result<(), DiskError> {
+        for disk in &self.disks {
+            match std::fs::remove_file(disk.mount.join(FILLING)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(system("give room back")(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Puts the copies in the places of the disks of brokers that do not run.
     pub(super) async fn restore(
         &mut self,
@@ -175,6 +211,20 @@ impl Drop for Disks {
             }
         }
     }
+}
+
+/// Takes all that is left, in pieces that become smaller.
+fn fill(path: &Path) -> io::Result<()> {
+    let file = std::fs::File::create(path)?;
+    let (mut taken, mut piece) = (0, *PIECE_BYTES.end());
+    while piece >= *PIECE_BYTES.start() {
+        match fallocate(&file, FallocateFlags::empty(), taken, piece) {
+            Ok(()) => taken += piece,
+            Err(Errno::NOSPC) => piece /= 2,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 async fn run<'a>(program: &str, args: impl IntoIterator<Item = &'a Path>) -> Result<(), DiskError> {

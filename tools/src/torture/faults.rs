@@ -1,7 +1,4 @@
 //! What can be made to go wrong, by name.
-//!
-//! A full disk is not among them: a broker that meets one stops, and does not come back by itself. When it does, it is
-//! one more kind here, on the disks of `disks.rs`.
 
 use std::{fmt, fs::OpenOptions, path::Path, process::Stdio};
 
@@ -28,6 +25,8 @@ pub(super) enum Fault {
     Network,
     /// Power cut: a broker, or all, go on from what was on their disks at a moment. As root.
     Power,
+    /// The disk of a broker, or of all, is full for a while: nothing stops, and it goes on when there is room. As root.
+    Full,
     /// A sync of a broker fails: it must stop at once, and the others go on. Needs strace.
     Sync,
 }
@@ -49,6 +48,11 @@ impl Fault {
         Self::Network,
     ];
 
+    /// Whether each broker has to have a disk of its own for it.
+    pub(super) fn needs_disks(self) -> bool {
+        matches!(self, Self::Power | Self::Full)
+    }
+
     /// Those that a list on the command line means: names, or `all`.
     pub(super) fn parse(name: &str) -> Result<Chosen, String> {
         if name == "all" {
@@ -64,7 +68,7 @@ impl Fault {
     /// Why this kind cannot be had here, if it cannot.
     pub(super) fn missing(self) -> Option<String> {
         match self {
-            Self::Power => missing_for_images(),
+            Self::Power | Self::Full => missing_for_images(),
             Self::Sync => missing_tool("strace", "-V"),
             _ => None,
         }

@@ -12,7 +12,7 @@
 //! | `faults.rs` | what can go wrong, by name |
 //! | `nemesis.rs` | what goes wrong, one thing after the other |
 //! | `arena.rs` | the cluster under attack |
-//! | `disks.rs` | disks that can lose their power |
+//! | `disks.rs` | disks that can lose their power, and be full |
 //! | `writer.rs`, `content.rs` | who writes, and what |
 //! | `reader.rs` | who reads along, and who asks where the log ends |
 //! | `attack.rs`, `progress.rs` | one run, and how far it is |
@@ -85,10 +85,11 @@ The faults:
   partition, one-way        brokers do not hear each other; or in one direction only
   network                   delay, loss, doubling, reordering
   power                     power cut of one broker or of all, from copied images of their disks
+  full                      the disk of the leader, or of all, is full for a while
   sync                      a sync of a broker fails
 
-A fault that needs a right or a tool that is missing here is skipped, and the report says so: `power` needs root and \
-loop devices, `sync` needs strace.
+A fault that needs a right or a tool that is missing here is skipped, and the report says so: `power` and `full` need \
+root and loop devices, `sync` needs strace.
 
 Exit code 1: a promise was broken; the directory with the history and all data is kept. 5: the cluster did not come \
 back when nothing was wrong any more.

@@ -23,7 +23,7 @@ use super::{
     faults::Fault,
 };
 use crate::{
-    cluster::ClusterError,
+    cluster::{ClusterError, LOOK},
     exit::{Exit, Failure, Verdict},
     relay::{Conditions, End},
 };
@@ -34,6 +34,11 @@ const DEATH_MS: std::ops::Range<u64> = 0..400;
 const PAUSE_MS: std::ops::Range<u64> = 50..3_000;
 const NETWORK_MS: std::ops::Range<u64> = 300..3_000;
 const STANDSTILL_MS: std::ops::Range<u64> = 0..300;
+const FULL_MS: std::ops::Range<u64> = 0..3_000;
+/// Longest wait until somebody notices that a disk is full: a segment has to be written first.
+const FULL_TIMEOUT: Duration = Duration::from_secs(30);
+/// What may be written each time that it is looked whether somebody has. Records.
+const FULL_GRANT: u64 = 1_000;
 /// Longest wait until a broker has noticed that a sync failed: a sync has to come first.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(20);
 /// The line that a broker has to say then.
@@ -116,6 +121,12 @@ impl Nemesis {
                 sleep(time).await;
             }
             Fault::Power => power(arena).await?,
+            Fault::Full => {
+                if !full(arena).await? {
+                    arena.note("too little was written for anybody to notice");
+                    return arena.heal().await;
+                }
+            }
             Fault::Sync => sync(arena).await?,
         }
         *self.done.entry(fault).or_default() += 1;
@@ -253,6 +264,33 @@ fn in_order(brokers: &[BrokerId]) -> Vec<BrokerId> {
     let mut brokers = brokers.to_vec();
     brokers.sort_unstable();
     brokers
+}
+
+/// Takes all room from the disk of the leader, or from all, until somebody says that it is full, and then for a while.
+/// Whether somebody did.
+async fn full(arena: &mut Arena) -> Result<bool, Failure> {
+    let leader = arena.leader().await?;
+    let brokers = if arena.rng.random_ratio(1, 2) { arena.brokers() } else { vec![leader] };
+    let time = arena.time(FULL_MS);
+    let Some(disks) = &arena.disks else { return Ok(false) };
+    arena.note(format!("the disks of {} are full", list(&brokers)));
+    disks.fill(&brokers)?;
+    let start = Instant::now();
+    let mut noticed = false;
+    while !noticed && start.elapsed() < FULL_TIMEOUT {
+        arena.cluster.check()?;
+        arena.desk.allowance.grant(FULL_GRANT);
+        noticed = arena.is_full(&brokers).await;
+        sleep(LOOK).await;
+    }
+    if noticed {
+        arena.note(format!("noticed; for {time:?} more"));
+        sleep(time).await;
+    }
+    if let Some(disks) = &arena.disks {
+        disks.empty()?;
+    }
+    Ok(noticed)
 }
 
 /// Lets the next sync of a broker fail: it has to end at once, with the reason as its last word.
