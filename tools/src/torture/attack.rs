@@ -12,7 +12,6 @@ use std::{
 
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet};
 
 use sequor_client::{Client, Config};
@@ -36,7 +35,7 @@ use super::{
 use crate::{
     cli::Global,
     cluster::{Cluster, free_addresses},
-    exit::{Exit, Failure, Verdict},
+    exit::Failure,
     place::Place,
     relay::Relay,
 };
@@ -51,17 +50,6 @@ const QUIET_SHARE: u32 = 25;
 const BAD_NETWORK_SHARE: u32 = 25;
 /// Pause between two lines about how far it is, where there is no terminal.
 const NEWS_PAUSE: Duration = Duration::from_secs(60);
-
-/// Leaders are to be killed, and not to be killed.
-#[derive(Debug, Error)]
-#[error("--kills counts the fault `leader`: name it in --faults too")]
-pub(crate) struct NoLeaderKilled;
-
-impl Verdict for NoLeaderKilled {
-    fn exit(&self) -> Exit {
-        Exit::Usage
-    }
-}
 
 /// See the file's header.
 #[derive(Debug)]
@@ -81,7 +69,7 @@ impl Attack {
     /// Starts relay and brokers.
     ///
     /// # Errors
-    /// If they cannot be started, or what was asked for makes no sense.
+    /// If they cannot be started.
     pub(super) async fn prepare(
         args: &TortureArgs,
         global: &Global,
@@ -92,9 +80,6 @@ impl Attack {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let (faults, skipped) = chosen(&args.faults);
         let goal = super::wanted(args);
-        if goal.kills.is_some() && !faults.contains(&Fault::Leader) {
-            return Err(NoLeaderKilled.into());
-        }
         let portion = goal.portion(steps_per_kill(&faults));
         let listen = free_addresses(args.brokers)?;
         let relay = Relay::start(&listen, rng.next_u64())?;

@@ -43,6 +43,7 @@ mod writer;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use clap::ValueHint;
+use thiserror::Error;
 
 use self::{
     attack::Attack,
@@ -53,7 +54,7 @@ use self::{
 };
 use crate::{
     cli::{Global, Shape},
-    exit::Failure,
+    exit::{Exit, Failure, Verdict},
     interruption::Interruptions,
     output,
     place::Place,
@@ -159,10 +160,24 @@ pub(crate) struct TortureArgs {
     output: Shape,
 }
 
+/// Leaders are to be killed, and not to be killed.
+#[derive(Debug, Error)]
+#[error("--kills counts the fault `leader`: name it in --faults too")]
+struct NoLeaderKilled;
+
+impl Verdict for NoLeaderKilled {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
 pub(crate) async fn run(args: TortureArgs, global: &Global) -> Result<(), Failure> {
     if let Some(path) = &args.check {
         let verdict = history::check(path)?;
         return tell(&Report::new(None, &verdict), args.output);
+    }
+    if args.kills.is_some() && !chosen(&args.faults).0.contains(&Fault::Leader) {
+        return Err(NoLeaderKilled.into());
     }
     let mut interruptions = Interruptions::listen()?;
     // Whichever comes first: what is not played to its end is dropped, and stops and removes its cluster.
