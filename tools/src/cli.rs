@@ -19,7 +19,7 @@ use clap::{
 use crate::{
     append::AppendArgs, bench::BenchArgs, certs::CertsArgs, completions::CompletionsArgs, dev::DevArgs,
     exit::Exit, man::ManArgs, output, producer::ProducerArgs, quickstart::QuickstartArgs, serve::ServeArgs,
-    status::StatusArgs, tail::TailArgs, torture::TortureArgs, wal::WalArgs,
+    simulate::SimulateArgs, status::StatusArgs, tail::TailArgs, torture::TortureArgs, wal::WalArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -137,10 +137,12 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Check or print the data directory of a broker that does not run.
     Wal(WalArgs),
-    /// Measure: a cluster of its own, a load, and what came of it.
-    Bench(BenchArgs),
+    /// Attack whole clusters in virtual time, from seeds, and judge what becomes of every promise.
+    Simulate(SimulateArgs),
     /// Attack a cluster of its own under load, and check that every promise was kept.
     Torture(TortureArgs),
+    /// Measure: a cluster of its own, a load, and what came of it.
+    Bench(BenchArgs),
     /// Print what makes a shell complete commands and flags.
     Completions(CompletionsArgs),
     /// Print the manual, or write a page for each command.

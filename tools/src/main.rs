@@ -12,6 +12,7 @@
 //! | `producer.rs` | `producer`: names and numbers, listed, shown and closed |
 //! | `status.rs` | `status`: what each broker says of itself |
 //! | `wal/` | `wal verify`, `wal dump`: data directories, looked at and not touched |
+//! | `simulate/` | `simulate`: clusters in virtual time, attacked from seeds |
 //! | `torture/` | `torture`: real processes under load and under attack, and whether every promise was kept |
 //! | `bench/` | `bench`: how fast it is, and how fast it is back |
 //! | `quickstart/` | `quickstart`: all of it, on a cluster of its own, with a leader killed half way |
@@ -50,6 +51,7 @@ mod relay;
 mod remote;
 mod serve;
 mod shell;
+mod simulate;
 mod status;
 mod table;
 mod tail;
@@ -89,6 +91,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Producer(args) => block_on(producer::run(args, &global)),
         Command::Status(args) => block_on(status::run(args, &global)),
         Command::Wal(args) => block_on(wal::run(args)),
+        Command::Simulate(args) => block_on(simulate::run(args)),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Torture(args) => block_on(torture::run(args, &global)),

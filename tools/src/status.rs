@@ -201,7 +201,7 @@ fn render(rows: &[Row]) -> String {
         ];
         table.row(tone, cells);
     }
-    table.text(3..)
+    table.text(3..9)
 }
 
 fn role(role: Role) -> &'static str {

@@ -69,8 +69,9 @@ impl Core {
         }
     }
 
-    /// True while the sync that is out takes so long that nothing more is written.
-    pub(super) fn is_stalled(&self) -> bool {
+    /// True while the sync that is out takes so long that a leader writes nothing more.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
         self.syncing.is_some_and(|syncing| syncing.taken >= Measure::Refuse)
     }
 }

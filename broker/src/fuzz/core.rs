@@ -147,10 +147,10 @@ impl World {
             assert!(passes < PASSES_MAX, "there is no end to its work");
             self.core.pass(self.now, 0);
             while self.core.poll_peer().is_some() || self.core.poll_reply().is_some() {}
-            while let Some(order) = self.core.poll_spare() {
-                self.core.handle_spare(order.run().expect("this disk does not fail"));
+            while let Some(order) = self.core.poll_spare(self.now) {
+                self.core.handle_spare(self.now, order.run().expect("this disk does not fail"));
             }
-            let ticket = self.core.poll_ticket();
+            let ticket = self.core.poll_ticket(self.now);
             if let Some(done) = ticket.as_ref().map(Ticket::run) {
                 self.core.handle_synced(self.now, done.expect("this disk does not fail"));
             } else if !self.core.wants_pass() {

@@ -66,6 +66,8 @@ pub(super) struct Driver {
     has_more: bool,
     /// Term and leader as the log of this process has them.
     told: (u64, Option<BrokerId>),
+    /// As the log of this process has it, the disk hangs.
+    told_of_stall: bool,
     phase: Phase,
     hand_over_timeout: Duration,
 }
@@ -86,6 +88,7 @@ impl Driver {
             syncing: false,
             has_more: false,
             told: (0, None),
+            told_of_stall: false,
             phase: Phase::Serving,
             hand_over_timeout,
         })
@@ -160,6 +163,7 @@ impl Driver {
         }
         let status = core.status();
         self.tell_of_leadership(&status);
+        self.tell_of_disk(core.is_stalled());
         self.host.observe(&status);
         self.broker.set_progress(Progress { end: core.end(), leads: core.leads() });
         while let Some(order) = core.poll_spare(self.broker.now()) {
@@ -179,6 +183,17 @@ impl Driver {
             Some(leader) => tracing::info!(term = status.term, %leader, "another broker leads"),
             None => tracing::info!(term = status.term, "no broker leads"),
         }
+    }
+
+    fn tell_of_disk(&mut self, stalled: bool) {
+        match (self.told_of_stall, stalled) {
+            (false, true) => tracing::warn!(
+                "the disk takes long to sync: as leader this broker writes nothing more until it answers"
+            ),
+            (true, false) => tracing::info!("the disk answers again"),
+            _ => {}
+        }
+        self.told_of_stall = stalled;
     }
 
     fn handle_synced(&mut self, done: Done) {

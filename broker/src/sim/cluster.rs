@@ -368,7 +368,7 @@ impl World {
     pub(super) fn resume(&mut self, broker: u64) -> Result<(), Violation> {
         self.machine(broker).paused = false;
         for event in self.held.remove(&broker).unwrap_or_default() {
-            self.after(0, event);
+            self.dispatch(event)?;
         }
         Ok(())
     }

@@ -122,7 +122,8 @@ impl World {
         id
     }
 
-    /// Sends something to a connection's broker.
+    /// Sends something to a connection's broker. It arrives later than what was sent before: events of one moment happen in
+    /// any order, and a stream keeps its own.
     pub(super) fn send_to_broker(&mut self, connection: u64, what: ToBroker) {
         let delay = self.network.delay(&mut self.random);
         let Some(open) = self.connections.open.get_mut(&connection) else { return };
@@ -134,7 +135,6 @@ impl World {
     fn send_to_client(&mut self, connection: u64, what: ToClient) {
         let delay = self.network.delay(&mut self.random);
         let Some(open) = self.connections.open.get_mut(&connection) else { return };
-        // Later than the one before, since events of one moment happen in any order, and a stream keeps its own.
         open.last_to_client = (open.last_to_client + 1).max(self.now + delay);
         let at = open.last_to_client;
         self.at(at, Event::ToClient { connection, what });

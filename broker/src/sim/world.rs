@@ -97,8 +97,10 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) judge: Judge,
     pub(super) reached: Reached,
-    /// Events that a frozen broker will see when it thaws.
+    /// Events that a frozen broker will see when it thaws, in their order.
     pub(super) held: BTreeMap<u64, Vec<Event>>,
+    /// The same for frozen clients.
+    held_for_clients: BTreeMap<usize, Vec<Event>>,
     trace: crc32fast::Hasher,
     pub(super) summary: Summary,
 }
@@ -177,6 +179,7 @@ impl World {
             judge,
             reached: Reached::default(),
             held: BTreeMap::new(),
+            held_for_clients: BTreeMap::new(),
             trace: crc32fast::Hasher::new(),
             summary: Summary::default(),
         };
@@ -254,8 +257,9 @@ impl World {
             self.start(broker)?;
             self.resume(broker)?;
         }
-        for client in &mut self.clients {
-            client.calm_down();
+        for client in 0..self.clients.len() {
+            self.clients[client].calm_down();
+            self.at(self.now, Event::Wake { client });
         }
         Ok(())
     }
@@ -307,7 +311,17 @@ impl World {
         self.summary.events += 1;
         self.trace.update(&self.now.0.to_le_bytes());
         self.trace.update(&self.random.get_word_pos().to_le_bytes());
-        let Some(event) = self.hold_if_frozen(event) else { return Ok(()) };
+        if let Event::ToClient { connection, .. } = event {
+            let Some(client) = self.client_of(connection) else { return Ok(()) };
+            self.thaw(client)?;
+        }
+        match self.hold_if_frozen(event) {
+            Some(event) => self.dispatch(event),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn dispatch(&mut self, event: Event) -> Result<(), Violation> {
         match event {
             Event::Tick { broker, life } => self.tick(broker, life),
             Event::Pass { broker, life } => self.pass(broker, life),
@@ -318,7 +332,10 @@ impl World {
             Event::PeerLost { broker, peer } => self.peer_lost(broker, peer),
             Event::ToBroker { connection, what } => self.arrive_at_broker(connection, what),
             Event::ToClient { connection, what } => self.arrive_at_client(connection, what),
-            Event::Wake { client } => self.wake(client),
+            Event::Wake { client } => {
+                self.thaw(client)?;
+                self.wake(client)
+            }
             Event::Fault(fault) => self.strike(fault),
             Event::Start { broker } => self.start(broker),
             Event::Resume { broker, life } if self.machine(broker).life == life => self.resume(broker),
@@ -328,7 +345,18 @@ impl World {
         }
     }
 
-    /// What reaches a frozen broker is kept until it thaws.
+    /// A client that is not frozen any more gets what came meanwhile, before anything else.
+    fn thaw(&mut self, client: usize) -> Result<(), Violation> {
+        if self.frozen_until(client).is_some() {
+            return Ok(());
+        }
+        for event in self.held_for_clients.remove(&client).unwrap_or_default() {
+            self.dispatch(event)?;
+        }
+        Ok(())
+    }
+
+    /// What reaches a frozen broker or client is kept until it thaws.
     fn hold_if_frozen(&mut self, event: Event) -> Option<Event> {
         let broker = match &event {
             Event::Tick { broker, .. }
@@ -342,13 +370,10 @@ impl World {
             Event::ToBroker { connection, .. } => self.connections.broker_of(*connection)?,
             Event::ToClient { connection, .. } => {
                 let client = self.client_of(*connection)?;
-                return match self.frozen_until(client) {
-                    Some(until) => {
-                        self.at(until, event);
-                        None
-                    }
-                    None => Some(event),
-                };
+                let Some(until) = self.frozen_until(client) else { return Some(event) };
+                self.held_for_clients.entry(client).or_default().push(event);
+                self.at(until, Event::Wake { client });
+                return None;
             }
             _ => return Some(event),
         };

@@ -1,0 +1,146 @@
+//! `sequor simulate`: whole clusters in virtual time, attacked from seeds, judged from outside.
+//!
+//! Seeds are independent of each other, so each processor takes the next one as soon as it is done with the last. The
+//! first one that breaks a promise ends the run: it is shrunk to the fewest faults that still break one, and printed as a
+//! script that anybody can replay.
+
+mod crew;
+mod report;
+
+use std::{
+    io::{self, IsTerminal as _},
+    num::NonZeroUsize,
+    thread,
+    time::Instant,
+};
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+use sequor_broker::sim;
+use thiserror::Error;
+
+use self::{
+    crew::Ended,
+    report::{Broken, Report},
+};
+use crate::{
+    cli::{Shape, number},
+    exit::{Exit, Failure, Verdict},
+    output,
+};
+
+/// From so many seeds on, every state that is expected must have been reached.
+const SEEDS_THAT_REACH_ALL: u64 = 1000;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A failure prints its seed, and the fewest of its faults that still show it. The same seed gives the same run on every
+machine, as long as the program is the same.
+
+Exit code 1: a promise was broken, or a state that has to be met was not, in a thousand seeds or more.
+
+Examples:
+  sequor simulate                          a thousand seeds
+  sequor simulate --seeds 100000 --start 1000000
+  sequor simulate --replay 4711            one seed: what goes wrong in it, and what came of it
+  sequor simulate --seeds 20000 -o json | jq .reached")]
+pub(crate) struct SimulateArgs {
+    /// How many seeds to run.
+    #[arg(long, default_value = "1000", value_parser = number, value_name = "N")]
+    seeds: u64,
+    /// The first seed; the others follow it.
+    #[arg(long, default_value = "0", value_parser = number, value_name = "SEED")]
+    start: u64,
+    /// What may go wrong.
+    #[arg(long, default_value = "swarm", value_name = "PROFILE")]
+    profile: Profile,
+    /// Run this seed alone, and print the faults of it.
+    #[arg(long, value_parser = number, value_name = "SEED", conflicts_with_all = ["seeds", "start"])]
+    replay: Option<u64>,
+    /// How many seeds to run at the same time. Without it: one for each processor.
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// How to print the result.
+    #[arg(short, long, default_value = "table")]
+    output: Shape,
+}
+
+/// What may go wrong in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Profile {
+    /// A random subset of everything.
+    Swarm,
+    /// Nothing.
+    Quiet,
+}
+
+impl From<Profile> for sim::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Swarm => Self::Swarm,
+            Profile::Quiet => Self::Quiet,
+        }
+    }
+}
+
+/// The simulation shows a fault of this program, or is not worth anything.
+#[derive(Debug, Error)]
+pub(crate) enum SimulateError {
+    /// A promise was broken.
+    #[error("seed {seed} breaks a promise: {what}; `sequor simulate --replay {seed}` shows it again")]
+    Broken {
+        /// The seed.
+        seed: u64,
+        /// The promise.
+        what: String,
+    },
+    /// States that have to be met were not.
+    #[error("in {seeds} seeds never met: {}; the simulator no longer attacks what it should", .missing.join(", "))]
+    NeverMet {
+        /// How many seeds were run.
+        seeds: u64,
+        /// The states.
+        missing: Vec<&'static str>,
+    },
+}
+
+impl Verdict for SimulateError {
+    fn exit(&self) -> Exit {
+        Exit::Error
+    }
+}
+
+pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
+    let profile = args.profile.into();
+    let (start, seeds) = args.replay.map_or((args.start, args.seeds), |seed| (seed, 1));
+    let threads = args.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+    let bar = progress(seeds);
+    let begun = Instant::now();
+    let Ended { total, done, broken } = crew::run(start..start.saturating_add(seeds), profile, threads, &bar);
+    let took = begun.elapsed();
+    bar.finish_and_clear();
+    let broken = broken.map(|(seed, violation)| Broken::shrunk(seed, profile, &violation));
+    let script = args.replay.map(|seed| sim::script(seed, profile).lines().collect());
+    let report = Report { start, done, took, total, script, broken };
+    output::print(&match args.output {
+        Shape::Table => report.table(),
+        Shape::Json => report.json(),
+    })?;
+    if let Some(Broken { seed, what, .. }) = report.broken {
+        return Err(SimulateError::Broken { seed, what }.into());
+    }
+    let missing: Vec<_> = report.total.reached.missing().collect();
+    if done >= SEEDS_THAT_REACH_ALL && args.profile == Profile::Swarm && !missing.is_empty() {
+        return Err(SimulateError::NeverMet { seeds: done, missing }.into());
+    }
+    Ok(())
+}
+
+fn progress(seeds: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = "{bar:30} {human_pos} of {human_len} seeds, {per_sec}, {eta} left";
+    let style = ProgressStyle::with_template(template).expect("the template is sound");
+    ProgressBar::new(seeds).with_style(style)
+}

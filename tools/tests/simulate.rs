@@ -1,0 +1,47 @@
+//! `sequor simulate` from the command line.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+use std::process::{Command, Output};
+
+fn simulate(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sequor")).arg("simulate").args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn a_few_seeds_on_two_threads() {
+    let text = stdout(&simulate(&["--seeds", "4", "--start", "90", "--threads", "2", "-o", "json"]));
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&json["start"], &json["seeds"], &json["broken"]),
+        (&90.into(), &4.into(), &serde_json::Value::Null)
+    );
+    assert!(json["acknowledged_batches"].as_u64().unwrap() > 400, "{json}");
+    assert!(json["simulated_s"].as_f64().unwrap() > 240.0, "{json}");
+    assert!(json["reached"]["acked"].as_u64().unwrap() > 400, "{json}");
+}
+
+#[test]
+fn a_replay_shows_the_faults_and_is_the_same_every_time() {
+    let replay = || {
+        let text = stdout(&simulate(&["--replay", "4711"]));
+        // The last line tells how long it took.
+        let (same, _) = text.trim_end().rsplit_once('\n').unwrap();
+        same.to_owned()
+    };
+    let first = replay();
+    assert!(first.contains("What goes wrong:") && first.contains(" s  "), "{first}");
+    assert_eq!(first, replay());
+}
+
+#[test]
+fn a_quiet_world_has_no_faults() {
+    let text = stdout(&simulate(&["--replay", "1", "--profile", "quiet", "-o", "json"]));
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&json["script"], &json["deaths"]), (&serde_json::json!([]), &0.into()));
+}
