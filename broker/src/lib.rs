@@ -12,7 +12,8 @@
 //!
 //! Everything a broker decides is in [`core`]: synchronous, without socket, file, thread, clock or unseeded
 //! randomness. `io` (feature `io`) runs it on a machine, `sim` (feature `sim`) runs a whole cluster of it in one
-//! thread and judges it from outside. `setup` (feature `setup`) makes what a broker needs before its first start, and
+//! thread and judges it from outside. `history` (feature `history`) judges what clients were told and logs hold, whoever
+//! wrote it down. `setup` (feature `setup`) makes what a broker needs before its first start, and
 //! `testing` (feature `testing`) runs a real cluster inside somebody's tests.
 
 #[cfg(feature = "io")]
@@ -20,6 +21,8 @@ pub mod config;
 pub mod core;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
+#[cfg(feature = "history")]
+pub mod history;
 #[cfg(feature = "io")]
 pub mod io;
 #[cfg(feature = "setup")]

@@ -17,9 +17,9 @@ use clap::{
 };
 
 use crate::{
-    append::AppendArgs, certs::CertsArgs, completions::CompletionsArgs, dev::DevArgs, exit::Exit,
-    man::ManArgs, output, producer::ProducerArgs, quickstart::QuickstartArgs, serve::ServeArgs,
-    simulate::SimulateArgs, status::StatusArgs, tail::TailArgs, wal::WalArgs,
+    append::AppendArgs, bench::BenchArgs, certs::CertsArgs, completions::CompletionsArgs, dev::DevArgs,
+    exit::Exit, man::ManArgs, output, producer::ProducerArgs, quickstart::QuickstartArgs, serve::ServeArgs,
+    simulate::SimulateArgs, status::StatusArgs, tail::TailArgs, torture::TortureArgs, wal::WalArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -139,6 +139,10 @@ pub(crate) enum Command {
     Wal(WalArgs),
     /// Attack whole clusters in virtual time, from seeds, and judge what becomes of every promise.
     Simulate(SimulateArgs),
+    /// Attack a cluster of its own under load, and check that every promise was kept.
+    Torture(TortureArgs),
+    /// Measure: a cluster of its own, a load, and what came of it.
+    Bench(BenchArgs),
     /// Print what makes a shell complete commands and flags.
     Completions(CompletionsArgs),
     /// Print the manual, or write a page for each command.

@@ -13,8 +13,12 @@
 //! | `status.rs` | `status`: what each broker says of itself |
 //! | `wal/` | `wal verify`, `wal dump`: data directories, looked at and not touched |
 //! | `simulate/` | `simulate`: clusters in virtual time, attacked from seeds |
+//! | `torture/` | `torture`: real processes under load and under attack, and whether every promise was kept |
+//! | `bench/` | `bench`: how fast it is, and how fast it is back |
 //! | `quickstart/` | `quickstart`: all of it, on a cluster of its own, with a leader killed half way |
 //! | `completions.rs`, `man.rs` | `completions`, `man`: the command line, for shells and for `man` |
+//! | `cluster.rs`, `place.rs`, `interruption.rs` | a cluster of processes, where it lives, and the signal that ends it |
+//! | `relay/` | a network between them that delays, loses, doubles, reorders and cuts |
 //! | `context.rs`, `remote.rs` | which cluster a command talks to, and how its answers become exit codes |
 //! | `exit.rs`, `interruption.rs`, `output.rs`, `logging.rs` | exit codes, signals, stdout, stderr |
 //! | `words.rs`, `table.rs`, `visible.rs`, `shell.rs` | numbers and tables for people, text of others, paths to paste |
@@ -23,8 +27,10 @@
 //! into an exit code.
 
 mod append;
+mod bench;
 mod certs;
 mod cli;
+mod cluster;
 mod completions;
 mod confirmation;
 mod content;
@@ -38,8 +44,10 @@ mod man;
 mod output;
 mod past;
 mod pieces;
+mod place;
 mod producer;
 mod quickstart;
+mod relay;
 mod remote;
 mod serve;
 mod shell;
@@ -47,6 +55,7 @@ mod simulate;
 mod status;
 mod table;
 mod tail;
+mod torture;
 mod visible;
 mod wal;
 mod witness;
@@ -85,6 +94,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Simulate(args) => block_on(simulate::run(args)),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Torture(args) => block_on(torture::run(args, &global)),
+        Command::Bench(args) => block_on(bench::run(args, &global)),
         Command::Quickstart(args) => block_on(quickstart::run(args, &global)),
     }
 }

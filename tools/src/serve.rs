@@ -83,7 +83,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
     io::run(&config).map_err(|source| ServeError::Broker { config: args.config, source }.into())
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+pub(crate) fn assignment(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
     if KEYS.contains(&key) {
         return Ok((key.to_owned(), value.to_owned()));

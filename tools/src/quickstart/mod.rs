@@ -2,7 +2,6 @@
 //!
 //! | file | noun |
 //! |---|---|
-//! | `cluster.rs` | three brokers as child processes |
 //! | `input.rs` | the file |
 //! | `scenario.rs` | what happens to them |
 //! | `wire.rs` | a connection held by hand, to say what the library never would |
@@ -11,7 +10,6 @@
 //!
 //! The verdict is the program's exit code, and its last line says *exactly once* only when every check held.
 
-mod cluster;
 mod input;
 mod report;
 mod scenario;
@@ -20,13 +18,11 @@ mod wire;
 
 use std::{
     io::{self, IsTerminal as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tempfile::TempDir;
-use thiserror::Error;
 
 use sequor_client::{
     Client, Config,
@@ -34,17 +30,19 @@ use sequor_client::{
 };
 
 use self::{
-    cluster::Cluster,
     input::Input,
     report::Report,
-    scenario::{LINES_MIN, Scenario, wait_for_leader},
+    scenario::{LINES_MIN, Scenario},
     table::{Load, Row},
 };
 use crate::{
     cli::{Global, Shape},
-    exit::{Exit, Failure, Verdict},
+    cluster::{Cluster, wait_for_leader},
+    exit::Failure,
     interruption::Interruptions,
-    output, shell,
+    output,
+    place::Place,
+    shell,
     visible::visible,
     words::count,
 };
@@ -101,42 +99,6 @@ pub(crate) struct QuickstartArgs {
     output: Shape,
 }
 
-/// There is no place for the cluster.
-#[derive(Debug, Error)]
-#[error("cannot make a temporary directory")]
-pub(crate) struct PlaceError {
-    #[from]
-    source: io::Error,
-}
-
-impl Verdict for PlaceError {
-    fn exit(&self) -> Exit {
-        Exit::Error
-    }
-}
-
-/// Where the cluster lives.
-enum Place {
-    Temporary(TempDir),
-    Kept(PathBuf),
-}
-
-impl Place {
-    fn new(keep: Option<PathBuf>) -> Result<Self, PlaceError> {
-        Ok(match keep {
-            Some(path) => Self::Kept(path),
-            None => Self::Temporary(tempfile::Builder::new().prefix("sequor-quickstart-").tempdir()?),
-        })
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Temporary(dir) => dir.path(),
-            Self::Kept(path) => path,
-        }
-    }
-}
-
 pub(crate) async fn run(args: QuickstartArgs, global: &Global) -> Result<(), Failure> {
     let mut interruptions = Interruptions::listen()?;
     // Whichever comes first: the play that is not played to its end is dropped, and stops and removes its cluster.
@@ -152,7 +114,7 @@ async fn play(args: QuickstartArgs, global: &Global) -> Result<(), Failure> {
         true => None,
         false => Some(Input::read(args.file.as_deref(), LINES_MIN).await?),
     };
-    let place = Place::new(args.keep.clone())?;
+    let place = Place::new(args.keep.clone(), "sequor-quickstart-")?;
     let mut cluster = Cluster::start(place.path(), BROKERS)?;
     let mut config = Config::load(cluster.context())?;
     config.deadline = global.deadline;

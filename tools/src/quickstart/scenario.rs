@@ -22,13 +22,13 @@ use sequor_client::{
     },
 };
 
-use super::{cluster::Cluster, input::Input, report::Report, wire::Wire};
+use super::{input::Input, report::Report, wire::Wire};
 use crate::{
+    cluster::{ANSWER_TIMEOUT, Cluster, LOOK, PATIENCE, wait_for_leader},
     exit::{Exit, Failure, Verdict},
     form::Form,
     pieces::{Piece, wall_clock_ms},
-    remote,
-    status::{self, Row, StatusError},
+    remote, status,
     words::{count, time},
 };
 
@@ -42,12 +42,6 @@ const BATCH_LINES_MAX: usize = 100;
 const BATCHES_MIN: usize = 50;
 /// Batches that are sent again, from each end of the file. Count.
 const REPLAYED: usize = 8;
-/// Longest wait for a leader, or for a broker to catch up.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest wait for one broker to say how it is: a dead one says nothing.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
-/// Pause between two looks at the brokers.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// Fewest lines that a scenario needs.
 pub(crate) const LINES_MIN: usize = BATCHES_MIN;
@@ -55,9 +49,6 @@ pub(crate) const LINES_MIN: usize = BATCHES_MIN;
 /// The cluster did not do what it must.
 #[derive(Debug, Error)]
 pub(crate) enum ScenarioError {
-    /// No leader was elected.
-    #[error("the brokers elected no leader within {} s", PATIENCE.as_secs())]
-    NoLeader(#[source] StatusError),
     /// A broker that came back does not have what the others have.
     #[error("broker {id} did not catch up within {} s", PATIENCE.as_secs())]
     Behind {
@@ -369,27 +360,6 @@ impl Scenario<'_> {
     /// Waits until a majority follows a leader.
     async fn leader(&mut self, client: &Client) -> Result<BrokerId, Failure> {
         wait_for_leader(self.cluster, client, self.config).await
-    }
-}
-
-/// Waits until a majority follows a leader.
-///
-/// # Errors
-/// If that takes longer than half a minute, or a broker ends by itself.
-pub(crate) async fn wait_for_leader(
-    cluster: &mut Cluster,
-    client: &Client,
-    config: &Config,
-) -> Result<BrokerId, Failure> {
-    let start = Instant::now();
-    loop {
-        cluster.check()?;
-        let rows: Vec<Row> = status::ask(client, &config.brokers, ANSWER_TIMEOUT).await;
-        match status::leader(&rows) {
-            Ok(leader) => return Ok(BrokerId(leader)),
-            Err(error) if start.elapsed() > PATIENCE => return Err(ScenarioError::NoLeader(error).into()),
-            Err(_) => sleep(LOOK).await,
-        }
     }
 }
 

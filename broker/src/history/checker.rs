@@ -1,0 +1,485 @@
+//! The checker: takes a history event by event, and says at its end what was broken.
+//!
+//! What can be judged at once is judged at once: the logs against each other, readers against themselves, ends against
+//! acknowledgements. The rest waits for [`Checker::finish`], when it is known what the log holds.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use super::{
+    Event, Place, Run, Violation,
+    attempts::{Attempt, Attempts, Content, Fate},
+    held::{Follows, GivenUp, Held, HeldRun},
+};
+
+/// Violations that are kept; the others are counted. Count.
+const VIOLATIONS_MAX: usize = 100;
+
+/// What a history holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Seen {
+    /// Batches that were handed over.
+    pub requests: u64,
+    /// Of these, acknowledged.
+    pub written: u64,
+    /// Of the acknowledged ones, recognised as written before.
+    pub duplicates: u64,
+    /// Called written before, without their place.
+    pub known: u64,
+    /// Definitely refused.
+    pub refused: u64,
+    /// Of unknown outcome.
+    pub unknown: u64,
+    /// Records that were acknowledged, each counted once.
+    pub records: u64,
+    /// Records in the log.
+    pub held: u64,
+    /// Logs that were read to their ends.
+    pub logs: u64,
+    /// Records that readers were given.
+    pub read: u64,
+    /// Answers to the question where the log ends.
+    pub ends: u64,
+    /// Batches of the log whose content could not be compared, because no attempt was cut as they are.
+    pub incomparable: u64,
+    /// What was made to go wrong, or right again.
+    pub faults: u64,
+}
+
+/// What became of a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What it holds.
+    pub seen: Seen,
+    /// The first hundred violations.
+    pub violations: Vec<Violation>,
+    /// How many there are.
+    pub broken: u64,
+}
+
+impl Verdict {
+    /// Whether every promise was kept.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.broken == 0
+    }
+}
+
+/// How far another log than the first was compared.
+#[derive(Debug, Default)]
+struct Compared {
+    runs: usize,
+    given_up: usize,
+    differs: bool,
+    end: Option<u64>,
+}
+
+/// What a reader was given.
+#[derive(Debug, Default)]
+struct Reading {
+    runs: Vec<HeldRun>,
+    next: Option<u64>,
+}
+
+/// What somebody was told of a single number.
+#[derive(Debug)]
+enum Told {
+    Sealed { producer: u32, sequence: u64 },
+    Committed { producer: u32, sequence: u64, offset: Option<u64> },
+}
+
+/// See the file's header.
+#[derive(Debug, Default)]
+pub struct Checker {
+    ids: HashMap<String, u32>,
+    attempts: Vec<Attempts>,
+    /// Attempts without outcome: producer, and place in its list.
+    open: HashMap<u64, (u32, usize)>,
+    told: Vec<Told>,
+    /// Open questions for the end, and what it was at least when they were asked.
+    questions: HashMap<u64, u64>,
+    /// One past the highest offset that was acknowledged.
+    acknowledged: u64,
+    held: Held,
+    /// Whose log `held` is.
+    reference: Option<u64>,
+    others: BTreeMap<u64, Compared>,
+    readings: BTreeMap<u64, Reading>,
+    seen: Seen,
+    violations: Vec<Violation>,
+    broken: u64,
+}
+
+impl Checker {
+    /// A checker that has seen nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next event.
+    pub fn push(&mut self, event: &Event) {
+        match event {
+            Event::Invoked { .. } => self.invoked(event),
+            Event::Written { id, places, duplicate } => self.written(*id, places, *duplicate),
+            Event::Known { id } => {
+                self.seen.known += 1;
+                self.settle(*id, Fate::Known);
+            }
+            Event::Refused { id, .. } => {
+                self.seen.refused += 1;
+                self.settle(*id, Fate::Refused);
+            }
+            // Those that are open at the end are counted then.
+            Event::Unknown { id, .. } => {
+                self.seen.unknown += 1;
+                self.settle(*id, Fate::Unknown);
+            }
+            Event::Sealed { producer, sequence } => {
+                let producer = self.id(producer);
+                self.told.push(Told::Sealed { producer, sequence: *sequence });
+            }
+            Event::Committed { producer, sequence, offset } => {
+                let producer = self.id(producer);
+                self.told.push(Told::Committed { producer, sequence: *sequence, offset: *offset });
+            }
+            Event::Asked { id } => {
+                if self.questions.insert(*id, self.acknowledged).is_some() {
+                    self.unsound(format!("question {id} is asked twice"));
+                }
+            }
+            Event::Answered { id, end } => self.answered(*id, *end),
+            Event::Read { reader, run } => self.read(*reader, run),
+            Event::Held { broker, run } => self.log_holds(*broker, run),
+            Event::GaveUp { broker, producer, first, end } => {
+                self.log_gives_up(*broker, producer, *first, *end);
+            }
+            Event::Ended { broker, end } => self.log_ends(*broker, *end),
+            Event::Fault { .. } => self.seen.faults += 1,
+        }
+    }
+
+    /// Judges the whole.
+    #[must_use]
+    pub fn finish(mut self) -> Verdict {
+        self.seen.unknown += self.open.len() as u64;
+        if self.reference.is_none() && self.seen.requests > 0 {
+            self.unsound("there is no log to compare it with".into());
+        }
+        self.seen.held = self.held.end();
+        self.seen.records = self.attempts.iter().map(Attempts::acknowledged).sum();
+        self.attempts.iter_mut().for_each(Attempts::sort);
+        self.check_ends();
+        self.check_log();
+        self.check_attempts();
+        self.check_told();
+        self.check_readings();
+        Verdict { seen: self.seen, violations: self.violations, broken: self.broken }
+    }
+
+    fn violated(&mut self, violation: Violation) {
+        self.broken += 1;
+        if self.violations.len() < VIOLATIONS_MAX {
+            self.violations.push(violation);
+        }
+    }
+
+    fn unsound(&mut self, what: String) {
+        self.violated(Violation::Unsound(what));
+    }
+
+    fn id(&mut self, producer: &str) -> u32 {
+        if let Some(id) = self.ids.get(producer) {
+            return *id;
+        }
+        let id = u32::try_from(self.attempts.len()).expect("less than four billion producers");
+        self.ids.insert(producer.to_owned(), id);
+        self.attempts.push(Attempts::new(producer));
+        id
+    }
+
+    fn name(&self, producer: u32) -> String {
+        self.attempts[producer as usize].name.clone()
+    }
+}
+
+/// What clients were told.
+impl Checker {
+    fn invoked(&mut self, event: &Event) {
+        let Event::Invoked { id, producer, epoch, first, count, digest } = event else { return };
+        self.seen.requests += 1;
+        let (log_end, number) = (self.acknowledged, self.id(producer));
+        let attempts = &mut self.attempts[number as usize];
+        let place = attempts.count();
+        let same = attempts.add(*epoch, *first, *count, *digest, log_end);
+        if *count == 0 || !same {
+            self.unsound(format!(
+                "attempt {id}: {producer}/{first} was sent with other content before, or is empty"
+            ));
+        }
+        if self.open.insert(*id, (number, place)).is_some() {
+            self.unsound(format!("attempt {id} begins twice"));
+        }
+    }
+
+    fn written(&mut self, id: u64, places: &[Place], duplicate: bool) {
+        self.seen.written += 1;
+        self.seen.duplicates += u64::from(duplicate);
+        let told: u64 = places.iter().map(|place| u64::from(place.count)).sum();
+        let Some((producer, attempt)) = self.settle(id, Fate::Written(places.to_vec())) else { return };
+        let Attempt { floor, mut first, count, .. } = attempt;
+        if told != u64::from(count) {
+            self.unsound(format!("attempt {id} has {count} records, {told} were told to be written"));
+        }
+        for place in places {
+            if place.offset < floor {
+                let (producer, sequence, offset) = (self.name(producer), first, place.offset);
+                self.violated(Violation::OutOfTime { producer, sequence, offset, end: floor });
+            }
+            first += u64::from(place.count);
+            self.acknowledged = self.acknowledged.max(place.offset + u64::from(place.count));
+        }
+    }
+
+    /// Notes the outcome of an attempt; whose it is, and the attempt.
+    fn settle(&mut self, id: u64, fate: Fate) -> Option<(u32, Attempt)> {
+        let Some((producer, place)) = self.open.remove(&id) else {
+            self.unsound(format!("attempt {id} has an outcome and did not begin, or has two"));
+            return None;
+        };
+        let attempt = self.attempts[producer as usize].at(place);
+        attempt.fate = fate;
+        Some((producer, attempt.clone()))
+    }
+
+    fn answered(&mut self, id: u64, told: u64) {
+        self.seen.ends += 1;
+        match self.questions.remove(&id) {
+            Some(end) if told < end => self.violated(Violation::StaleEnd { id, told, end }),
+            Some(_) => {}
+            None => self.unsound(format!("question {id} is answered and was not asked")),
+        }
+    }
+
+    fn read(&mut self, reader: u64, run: &Run) {
+        self.seen.read += u64::from(run.count);
+        let run = HeldRun::new(self.id(&run.producer), run);
+        let reading = self.readings.entry(reader).or_default();
+        let expected = reading.next.replace(run.end_offset()).unwrap_or(run.offset);
+        reading.runs.push(run);
+        if expected != run.offset {
+            self.violated(Violation::Misread { reader, expected, found: run.offset });
+        }
+    }
+}
+
+/// What logs hold.
+impl Checker {
+    fn log_holds(&mut self, broker: u64, run: &Run) {
+        let producer = self.id(&run.producer);
+        let held = HeldRun::new(producer, run);
+        if *self.reference.get_or_insert(broker) != broker {
+            return self.compare(broker, held.offset, |compared, reference| {
+                compared.runs += 1;
+                reference.runs.get(compared.runs - 1) == Some(&held)
+            });
+        }
+        let expected = self.held.end();
+        if held.offset != expected {
+            self.violated(Violation::NotDense { broker, expected, found: held.offset });
+        }
+        let follows = self.held.push(held);
+        self.check_follows(follows, producer, held.first, held.offset);
+    }
+
+    fn log_gives_up(&mut self, broker: u64, producer: &str, first: u64, end: u64) {
+        let producer = self.id(producer);
+        let offset = self.held.end();
+        if *self.reference.get_or_insert(broker) != broker {
+            return self.compare(broker, offset, |compared, reference| {
+                compared.given_up += 1;
+                let given_up = GivenUp { behind: compared.runs, producer, first, end };
+                reference.given_up.get(compared.given_up - 1) == Some(&given_up)
+            });
+        }
+        let follows = self.held.give_up(producer, first, end);
+        self.check_follows(follows, producer, first, offset);
+    }
+
+    fn check_follows(&mut self, follows: Follows, producer: u32, sequence: u64, offset: u64) {
+        let producer = self.name(producer);
+        self.violated(match follows {
+            Follows::Well => return,
+            Follows::Gap { from, to } => Violation::Gap { producer, from, to },
+            Follows::Doubled => Violation::Doubled { producer, sequence, offset },
+            Follows::Reordered { before } => Violation::Reordered { producer, sequence, offset, before },
+        });
+    }
+
+    /// Compares the next thing of another log; of one that differs, nothing more.
+    fn compare(&mut self, broker: u64, offset: u64, same: impl FnOnce(&mut Compared, &Held) -> bool) {
+        let compared = self.others.entry(broker).or_default();
+        if compared.differs || same(compared, &self.held) {
+            return;
+        }
+        compared.differs = true;
+        let reference = self.reference.unwrap_or(broker);
+        self.violated(Violation::LogsDiffer { broker, reference, offset });
+    }
+
+    fn log_ends(&mut self, broker: u64, end: u64) {
+        self.seen.logs += 1;
+        if *self.reference.get_or_insert(broker) == broker {
+            let found = self.held.end();
+            if found != end {
+                self.violated(Violation::NotDense { broker, expected: end, found });
+            }
+        } else {
+            self.others.entry(broker).or_default().end = Some(end);
+        }
+    }
+}
+
+/// The last judgement.
+impl Checker {
+    fn check_ends(&mut self) {
+        let Some(reference) = self.reference else { return };
+        let (expected, runs, given_up) = (self.held.end(), self.held.runs.len(), self.held.given_up.len());
+        let others: Vec<_> = std::mem::take(&mut self.others).into_iter().collect();
+        for (broker, compared) in others {
+            match compared.end {
+                None => self.unsound(format!("the log of broker {broker} was not read to its end")),
+                Some(_) if compared.differs => {}
+                Some(end) if end != expected => {
+                    self.violated(Violation::EndsDiffer { broker, end, reference, expected });
+                }
+                Some(_) if (compared.runs, compared.given_up) != (runs, given_up) => {
+                    self.violated(Violation::LogsDiffer { broker, reference, offset: expected });
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Whatever is there was sent, as it is, and not refused.
+    fn check_log(&mut self) {
+        for at in 0..self.held.runs.len() {
+            let run = self.held.runs[at];
+            let attempts = &self.attempts[run.producer as usize];
+            let (mut next, mut refused) = (run.first, None);
+            for attempt in attempts.covering(run.epoch, run.first, run.end()) {
+                if attempt.first > next {
+                    break;
+                }
+                if attempt.fate == Fate::Refused {
+                    refused.get_or_insert(attempt.first.max(run.first));
+                }
+                next = next.max(attempt.end());
+            }
+            let content = attempts.compare(run.first, run.end(), run.digest);
+            let (producer, epoch) = (attempts.name.clone(), run.epoch);
+            let offset_of = |sequence: u64| run.offset + (sequence - run.first);
+            if next < run.end() {
+                let offset = offset_of(next);
+                self.violated(Violation::FromNowhere { producer, sequence: next, epoch, offset });
+            } else if let Some(sequence) = refused {
+                let offset = offset_of(sequence);
+                self.violated(Violation::RefusedAndWritten { producer, sequence, epoch, offset });
+            } else if content == Content::Changed {
+                let HeldRun { offset, first, count, digest, .. } = run;
+                let run = Box::new(Run { offset, producer, epoch, first, count, digest });
+                self.violated(Violation::Changed { run });
+            }
+            self.seen.incomparable += u64::from(content == Content::Incomparable);
+        }
+    }
+
+    /// Whatever was acknowledged is there, where it was said to be.
+    fn check_attempts(&mut self) {
+        for producer in 0..self.attempts.len() {
+            let id = u32::try_from(producer).expect("less than four billion producers");
+            for at in 0..self.attempts[producer].count() {
+                let attempt = self.attempts[producer].all()[at].clone();
+                match attempt.fate {
+                    Fate::Unknown | Fate::Refused => {}
+                    Fate::Written(places) => self.check_places(id, attempt.first, &places),
+                    Fate::Known => {
+                        self.check_known(id, attempt.first, attempt.end());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks for the numbers from `first` on in their places; tells of the first that is not there.
+    fn check_places(&mut self, producer: u32, first: u64, places: &[Place]) {
+        let mut sequence = first;
+        for place in places {
+            let end = place.offset + u64::from(place.count);
+            let mut offset = place.offset;
+            while offset < end {
+                let run = self.held.at(offset).filter(|run| {
+                    let number = run.first + (offset - run.offset);
+                    run.producer == producer && number == sequence
+                });
+                let Some(run) = run else {
+                    let found = self.held.find(producer, sequence);
+                    let producer = self.name(producer);
+                    return self.violated(match found {
+                        Some(found) => Violation::Misplaced { producer, sequence, told: offset, found },
+                        None => Violation::Lost { producer, sequence, offset },
+                    });
+                };
+                let records = run.end_offset().min(end) - offset;
+                (offset, sequence) = (offset + records, sequence + records);
+            }
+        }
+    }
+
+    fn check_known(&mut self, producer: u32, first: u64, end: u64) {
+        if let Some(sequence) = (first..end).find(|number| self.held.find(producer, *number).is_none()) {
+            let producer = self.name(producer);
+            self.violated(Violation::Missing { producer, sequence });
+        }
+    }
+
+    fn check_told(&mut self) {
+        for told in std::mem::take(&mut self.told) {
+            match told {
+                Told::Sealed { producer, sequence } => {
+                    if let Some(offset) = self.held.find(producer, sequence) {
+                        let producer = self.name(producer);
+                        self.violated(Violation::SealedAndWritten { producer, sequence, offset });
+                    }
+                }
+                Told::Committed { producer, sequence, offset: None } => {
+                    self.check_known(producer, sequence, sequence + 1);
+                }
+                Told::Committed { producer, sequence, offset: Some(offset) } => {
+                    self.check_places(producer, sequence, &[Place { offset, count: 1 }]);
+                }
+            }
+        }
+    }
+
+    fn check_readings(&mut self) {
+        for (reader, reading) in std::mem::take(&mut self.readings) {
+            // What a violation of the order told already needs no second one.
+            let wrong = reading.runs.iter().find(|run| !self.lies_in_the_log(run));
+            if let Some(HeldRun { offset, .. }) = wrong {
+                self.violated(Violation::ReadDiffers { reader, offset: *offset });
+            }
+        }
+    }
+
+    /// Whether the log has this batch, or has it as the end of one.
+    fn lies_in_the_log(&self, read: &HeldRun) -> bool {
+        self.held.at(read.offset).is_some_and(|held| {
+            let skip = read.offset - held.offset;
+            let same = held.producer == read.producer && held.epoch == read.epoch;
+            let fits = held.first + skip == read.first && held.end_offset() == read.end_offset();
+            same && fits && (skip > 0 || held.digest == read.digest)
+        })
+    }
+}

@@ -1,0 +1,208 @@
+//! A broken promise, with everything that is needed to look for it in the logs.
+
+use thiserror::Error;
+
+use super::Run;
+
+/// See the file's header. Numbers are those of a producer's stream.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// Acknowledged, and in no place of the log.
+    #[error("LOST: {producer}/{sequence} was acknowledged at offset {offset} and is not in the log")]
+    Lost {
+        /// Whose.
+        producer: String,
+        /// The number.
+        sequence: u64,
+        /// The offset that was told.
+        offset: u64,
+    },
+    /// Called written before, or committed, and in no place of the log.
+    #[error("LOST: {producer}/{sequence} was called written and is not in the log")]
+    Missing {
+        /// Whose.
+        producer: String,
+        /// The number.
+        sequence: u64,
+    },
+    /// Acknowledged at one offset, and found at another.
+    #[error("MISPLACED: {producer}/{sequence} was acknowledged at offset {told} and lies at {found}")]
+    Misplaced {
+        /// Whose.
+        producer: String,
+        /// The number.
+        sequence: u64,
+        /// The offset that was told.
+        told: u64,
+        /// Where it lies.
+        found: u64,
+    },
+    /// In the log twice.
+    #[error("DOUBLED: {producer}/{sequence} lies at offset {offset}, and in front of it too")]
+    Doubled {
+        /// Whose.
+        producer: String,
+        /// The number.
+        sequence: u64,
+        /// Its second place.
+        offset: u64,
+    },
+    /// Behind a higher number of its producer.
+    #[error("REORDERED: {producer}/{sequence} lies at offset {offset}, behind number {before}")]
+    Reordered {
+        /// Whose.
+        producer: String,
+        /// The number.
+        sequence: u64,
+        /// Its place.
+        offset: u64,
+        /// The highest number in front of it.
+        before: u64,
+    },
+    /// Numbers are left out that nothing gave up.
+    #[error("GAP: {producer}: numbers {from} to {to} are neither written nor given up")]
+    Gap {
+        /// Whose.
+        producer: String,
+        /// The first.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
+    /// Written though its sender was told that it never will be.
+    #[error("REFUSED AND WRITTEN: {producer}/{sequence} of epoch {epoch} lies at offset {offset}")]
+    RefusedAndWritten {
+        /// Whose.
+        producer: String,
+        /// The number.
+        sequence: u64,
+        /// The epoch under which it was refused.
+        epoch: u64,
+        /// Its place.
+        offset: u64,
+    },
+    /// Written though it was called sealed.
+    #[error("SEALED AND WRITTEN: {producer}/{sequence} lies at offset {offset}")]
+    SealedAndWritten {
+        /// Whose.
+        producer: String,
+        /// The number.
+        sequence: u64,
+        /// Its place.
+        offset: u64,
+    },
+    /// Nobody sent it, under this epoch.
+    #[error(
+        "FROM NOWHERE: nobody sent {producer}/{sequence} under epoch {epoch}; it lies at offset {offset}"
+    )]
+    FromNowhere {
+        /// Whose.
+        producer: String,
+        /// The number.
+        sequence: u64,
+        /// The epoch that it carries.
+        epoch: u64,
+        /// Its place.
+        offset: u64,
+    },
+    /// Other bytes than were sent.
+    #[error("CHANGED: {} records from {}/{} on, at offset {}, are not what was sent", .run.count, .run.producer, .run.first, .run.offset)]
+    Changed {
+        /// The batch, as the log holds it.
+        run: Box<Run>,
+    },
+    /// An offset is left out or used twice.
+    #[error("NOT DENSE: broker {broker} has offset {found} where {expected} comes next")]
+    NotDense {
+        /// Whose log.
+        broker: u64,
+        /// What comes next.
+        expected: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// Two logs differ.
+    #[error("LOGS DIFFER: at offset {offset} broker {broker} has another entry than broker {reference}")]
+    LogsDiffer {
+        /// A broker.
+        broker: u64,
+        /// Another one.
+        reference: u64,
+        /// The first offset at which they differ.
+        offset: u64,
+    },
+    /// Two logs end in different places.
+    #[error("LOGS DIFFER: broker {broker} ends at offset {end}, broker {reference} at {expected}")]
+    EndsDiffer {
+        /// A broker.
+        broker: u64,
+        /// Its end.
+        end: u64,
+        /// Another one.
+        reference: u64,
+        /// Its end.
+        expected: u64,
+    },
+    /// A reader was given another offset than the next one.
+    #[error("MISREAD: reader {reader} was given offset {found} where {expected} comes next")]
+    Misread {
+        /// Which reader.
+        reader: u64,
+        /// What comes next.
+        expected: u64,
+        /// What it was given.
+        found: u64,
+    },
+    /// A reader was given what is not in the log.
+    #[error("MISREAD: what reader {reader} was given at offset {offset} is not what lies there")]
+    ReadDiffers {
+        /// Which reader.
+        reader: u64,
+        /// Where.
+        offset: u64,
+    },
+    /// Begun after something was acknowledged, and written in front of it.
+    #[error(
+        "OUT OF TIME: {producer}/{sequence} lies at offset {offset}; the log ended at {end} before it was sent"
+    )]
+    OutOfTime {
+        /// Whose.
+        producer: String,
+        /// The number.
+        sequence: u64,
+        /// Its place.
+        offset: u64,
+        /// Where the log had ended, at least.
+        end: u64,
+    },
+    /// An end of the log that lies in front of what was acknowledged before the question.
+    #[error(
+        "STALE: question {id} was answered with end {told}, when the log ended at {end} before it was asked"
+    )]
+    StaleEnd {
+        /// Which question.
+        id: u64,
+        /// The answer.
+        told: u64,
+        /// Where the log had ended, at least.
+        end: u64,
+    },
+    /// The history itself makes no sense: whoever wrote it is wrong.
+    #[error("NO HISTORY: {0}")]
+    Unsound(String),
+}
+
+impl Violation {
+    /// Whether acknowledged records are not where they have to be.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Lost { .. } | Self::Missing { .. } | Self::Misplaced { .. })
+    }
+
+    /// Whether records are there twice.
+    #[must_use]
+    pub fn is_double(&self) -> bool {
+        matches!(self, Self::Doubled { .. })
+    }
+}

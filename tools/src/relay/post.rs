@@ -1,0 +1,377 @@
+//! The thread that receives and sends.
+//!
+//! It sleeps until a socket has something or something is due, whichever comes first, to a few microseconds: the kernel
+//! is asked not to round its timers. What passes a good link is sent on in the same turn and waits in no queue.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::{SocketAddr, UdpSocket},
+    num::NonZeroU64,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    thread::set_current_timer_slack,
+};
+
+use sequor_client::protocol::BrokerId;
+
+use super::{
+    Conditions, End, Shared, Traffic,
+    delay_line::DelayLine,
+    link::{Link, Loss, Route},
+    visitors::Visitors,
+};
+
+/// Largest datagram that UDP carries. Bytes.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
+/// What is taken from one socket before the others have their turn. Count.
+const BURST_MAX: usize = 64;
+/// How far the kernel may round a timer. Nanoseconds.
+const TIMER_SLACK_NS: u64 = 1_000;
+/// Longest sleep: then it is looked whether the relay is to end.
+const SLEEP_MAX: Duration = Duration::from_millis(20);
+/// Pause between two looks for silent clients.
+const TIDY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where a broker is known, and where it is.
+#[derive(Debug)]
+pub(super) struct Front {
+    id: BrokerId,
+    broker: SocketAddr,
+    socket: UdpSocket,
+}
+
+impl Front {
+    /// A front on a free port.
+    pub(super) fn bind(id: BrokerId, broker: SocketAddr) -> io::Result<Self> {
+        Ok(Self { id, broker, socket: super::socket()? })
+    }
+
+    /// Where it is.
+    pub(super) fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+/// A socket of the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    /// A front, by its place.
+    Front(usize),
+    /// A client's way, by its key.
+    Visitor(u64),
+}
+
+/// Something on its way.
+#[derive(Debug)]
+struct Parcel {
+    route: Route,
+    /// Through which socket it leaves.
+    door: Door,
+    to: SocketAddr,
+    bytes: Box<[u8]>,
+}
+
+/// See the file's header.
+#[derive(Debug)]
+pub(super) struct Post {
+    fronts: Vec<Front>,
+    /// Which front is that of the broker at an address.
+    brokers: HashMap<SocketAddr, usize>,
+    visitors: Visitors,
+    links: BTreeMap<Route, Link>,
+    line: DelayLine<Parcel>,
+    shared: Arc<Shared>,
+    traffic: Traffic,
+    seed: u64,
+    tidy_at: Instant,
+}
+
+impl Post {
+    pub(super) fn new(fronts: Vec<Front>, shared: Arc<Shared>, seed: u64) -> Self {
+        Self {
+            brokers: (0..).zip(&fronts).map(|(at, front)| (front.broker, at)).collect(),
+            fronts,
+            visitors: Visitors::default(),
+            links: BTreeMap::new(),
+            line: DelayLine::new(),
+            shared,
+            traffic: Traffic::default(),
+            seed,
+            tidy_at: Instant::now(),
+        }
+    }
+
+    /// Carries until the relay is dropped.
+    pub(super) fn run(mut self) {
+        // A kernel that does not know it rounds to fifty microseconds.
+        let _coarser = set_current_timer_slack(NonZeroU64::new(TIMER_SLACK_NS));
+        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            for door in self.ready() {
+                self.empty(door, &mut buffer);
+            }
+            let now = Instant::now();
+            while let Some(parcel) = self.line.pop(now) {
+                self.deliver(&parcel);
+            }
+            if now >= self.tidy_at {
+                self.tidy_at = now + TIDY_PAUSE;
+                self.visitors.forget_silent(now);
+            }
+            *self.shared.traffic.lock().unwrap_or_else(PoisonError::into_inner) = self.traffic;
+        }
+    }
+
+    /// Sleeps until something has come or is due; the sockets that have something.
+    fn ready(&self) -> Vec<Door> {
+        let fronts = (0..self.fronts.len()).map(Door::Front);
+        let doors: Vec<_> = fronts.chain(self.visitors.keys().map(Door::Visitor)).collect();
+        let sockets = doors.iter().filter_map(|door| self.socket(*door));
+        let mut fds: Vec<_> = sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+        let sleep = self.line.wait(Instant::now()).map_or(SLEEP_MAX, |wait| wait.min(SLEEP_MAX));
+        let sleep = Timespec { tv_sec: 0, tv_nsec: i64::from(sleep.subsec_nanos()) };
+        // Interrupted, it looks again.
+        let _count = poll(&mut fds, Some(&sleep));
+        let ready = doors.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+        ready.map(|(door, _)| *door).collect()
+    }
+
+    fn socket(&self, door: Door) -> Option<&UdpSocket> {
+        match door {
+            Door::Front(at) => Some(&self.fronts[at].socket),
+            Door::Visitor(key) => self.visitors.get(key).map(|visitor| &visitor.socket),
+        }
+    }
+
+    /// Takes what a socket has.
+    fn empty(&mut self, door: Door, buffer: &mut [u8]) {
+        for _ in 0..BURST_MAX {
+            // An error is that of something that was sent before, or there is nothing more.
+            let Some(Ok((length, from))) = self.socket(door).map(|socket| socket.recv_from(buffer)) else {
+                return;
+            };
+            self.traffic.received += 1;
+            let now = Instant::now();
+            if let Some((route, door, to)) = self.address(now, door, from) {
+                self.accept(now, route, door, to, &buffer[..length]);
+            }
+        }
+    }
+
+    /// Where something goes that came in by a door.
+    fn address(&mut self, now: Instant, door: Door, from: SocketAddr) -> Option<(Route, Door, SocketAddr)> {
+        match door {
+            Door::Front(at) => {
+                let (to, broker) = (End::Broker(self.fronts[at].id), self.fronts[at].broker);
+                if let Some(peer) = self.brokers.get(&from) {
+                    let from = End::Broker(self.fronts[*peer].id);
+                    return Some((Route { from, to }, Door::Front(*peer), broker));
+                }
+                // Without a socket for it the client is not heard, and tries again.
+                let key = self.visitors.of(now, at, from).ok()?;
+                Some((Route { from: End::Clients, to }, Door::Visitor(key), broker))
+            }
+            Door::Visitor(key) => {
+                self.visitors.heard(key, now);
+                let visitor = self.visitors.get(key)?;
+                let front = &self.fronts[visitor.front];
+                let route = Route { from: End::Broker(front.id), to: End::Clients };
+                (from == front.broker).then_some((route, Door::Front(visitor.front), visitor.client))
+            }
+        }
+    }
+
+    /// Puts something on its way, or sends it on at once.
+    fn accept(&mut self, now: Instant, route: Route, door: Door, to: SocketAddr, bytes: &[u8]) {
+        let conditions: Conditions = self.shared.conditions().get(&route).copied().unwrap_or_default();
+        let link = self.links.entry(route).or_insert_with(|| Link::new(self.seed, route));
+        let arrival = match link.accept(now, bytes.len(), &conditions) {
+            Ok(arrival) => arrival,
+            Err(Loss::Lost) => return self.traffic.lost += 1,
+            Err(Loss::Overflowed) => return self.traffic.overflowed += 1,
+        };
+        self.traffic.reordered += u64::from(arrival.reordered);
+        self.traffic.doubled += u64::from(arrival.again.is_some());
+        for due in [Some(arrival.due), arrival.again].into_iter().flatten() {
+            if due <= now {
+                self.send(door, to, bytes);
+            } else {
+                self.links.entry(route).and_modify(|link| link.holds(bytes.len()));
+                self.line.push(due, Parcel { route, door, to, bytes: bytes.into() });
+            }
+        }
+    }
+
+    fn deliver(&mut self, parcel: &Parcel) {
+        self.links.entry(parcel.route).and_modify(|link| link.released(parcel.bytes.len()));
+        self.send(parcel.door, parcel.to, &parcel.bytes);
+    }
+
+    fn send(&mut self, door: Door, to: SocketAddr, bytes: &[u8]) {
+        // The way of a client that was forgotten leads nowhere.
+        let sent = self.socket(door).map(|socket| socket.send_to(bytes, to));
+        match sent {
+            Some(Ok(_)) => self.traffic.forwarded += 1,
+            // Full, or nobody is there: lost, as in any network.
+            Some(Err(_)) | None => self.traffic.overflowed += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Relay, *};
+
+    /// Two brokers and a client, and a relay between them.
+    struct Town {
+        brokers: [UdpSocket; 2],
+        client: UdpSocket,
+        relay: Relay,
+    }
+
+    impl Town {
+        fn new() -> Self {
+            let bind = || {
+                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                socket
+            };
+            let (brokers, client) = ([bind(), bind()], bind());
+            let places = [brokers[0].local_addr().unwrap(), brokers[1].local_addr().unwrap()];
+            Self { brokers, client, relay: Relay::start(&places, 1).unwrap() }
+        }
+
+        fn front(&self, at: usize) -> SocketAddr {
+            self.relay.fronts()[at]
+        }
+    }
+
+    const ONE: End = End::Broker(BrokerId(1));
+    const TWO: End = End::Broker(BrokerId(2));
+
+    /// What arrives next, and from where.
+    fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+        let mut buffer = [0; 2048];
+        let (length, from) = socket.recv_from(&mut buffer).unwrap();
+        (buffer[..length].to_vec(), from)
+    }
+
+    #[test]
+    fn brokers_know_each_other_by_their_fronts() {
+        let town = Town::new();
+        town.brokers[0].send_to(b"one to two", town.front(1)).unwrap();
+        assert_eq!(receive(&town.brokers[1]), (b"one to two".to_vec(), town.front(0)));
+        town.brokers[1].send_to(b"and back", town.front(0)).unwrap();
+        assert_eq!(receive(&town.brokers[0]), (b"and back".to_vec(), town.front(1)));
+    }
+
+    #[test]
+    fn a_client_is_answered_by_the_front_that_it_asked() {
+        let town = Town::new();
+        town.client.send_to(b"ask", town.front(1)).unwrap();
+        let (asked, way) = receive(&town.brokers[1]);
+        assert_eq!(asked, b"ask");
+        assert_ne!(way, town.client.local_addr().unwrap());
+        town.brokers[1].send_to(b"answer", way).unwrap();
+        assert_eq!(receive(&town.client), (b"answer".to_vec(), town.front(1)));
+        town.client.send_to(b"more", town.front(1)).unwrap();
+        assert_eq!(receive(&town.brokers[1]).1, way, "the same client has the same way");
+    }
+
+    #[test]
+    fn a_cut_has_one_direction() {
+        let town = Town::new();
+        town.relay.set(ONE, TWO, Conditions::CUT);
+        town.brokers[0].send_to(b"lost", town.front(1)).unwrap();
+        while town.relay.traffic().lost == 0 {
+            std::thread::yield_now();
+        }
+        town.brokers[1].send_to(b"heard", town.front(0)).unwrap();
+        assert_eq!(receive(&town.brokers[0]).0, b"heard");
+        town.relay.heal();
+        town.brokers[0].send_to(b"healed", town.front(1)).unwrap();
+        assert_eq!(receive(&town.brokers[1]).0, b"healed");
+    }
+
+    #[test]
+    fn what_is_delayed_arrives_no_earlier_and_in_order() {
+        let town = Town::new();
+        let delay = Duration::from_micros(2_500);
+        town.relay.set_all(Conditions { delay, jitter: delay, ..Conditions::default() });
+        let mut took = Vec::new();
+        for round in 0..50_u8 {
+            let start = Instant::now();
+            for part in 0..3 {
+                town.brokers[0].send_to(&[round, part], town.front(1)).unwrap();
+            }
+            for part in 0..3 {
+                assert_eq!(receive(&town.brokers[1]).0, [round, part]);
+            }
+            took.push(start.elapsed());
+        }
+        took.sort_unstable();
+        assert!(took[0] >= delay, "{took:?}");
+        // Not all of them can have been held up by a busy machine.
+        assert!(took[0] < delay * 10, "{took:?}");
+    }
+
+    /// What the relay adds to a delay, or to none: `cargo test --release -p sequor added -- --nocapture` prints it.
+    #[test]
+    fn what_is_added_is_told() {
+        for delay in [Duration::ZERO, Duration::from_micros(500), Duration::from_millis(5)] {
+            let town = Town::new();
+            town.relay.set_all(Conditions { delay, ..Conditions::default() });
+            let measure = |_| {
+                let start = Instant::now();
+                town.brokers[0].send_to(b"ping", town.front(1)).unwrap();
+                receive(&town.brokers[1]);
+                start.elapsed()
+            };
+            let mut added: Vec<_> =
+                (0..200).map(measure).map(|took| took.checked_sub(delay).unwrap()).collect();
+            added.sort_unstable();
+            println!("{delay:?}: {:?} more at the median, {:?} in 99 of 100 cases", added[100], added[198]);
+        }
+    }
+
+    #[test]
+    fn a_bad_link_loses_and_doubles() {
+        let town = Town::new();
+        let bad = Conditions {
+            lost: 300,
+            doubled: 300,
+            held_back: Duration::from_millis(1),
+            ..Conditions::default()
+        };
+        town.relay.set(ONE, TWO, bad);
+        for number in 0..200_u8 {
+            town.brokers[0].send_to(&[number], town.front(1)).unwrap();
+        }
+        while town.relay.traffic().received < 200 {
+            std::thread::yield_now();
+        }
+        town.relay.heal();
+        town.brokers[0].send_to(b"end", town.front(1)).unwrap();
+        let mut seen = [0; 200];
+        let mut arrived = 0;
+        let traffic = loop {
+            let (bytes, _) = receive(&town.brokers[1]);
+            if bytes != b"end" {
+                seen[usize::from(bytes[0])] += 1;
+            }
+            arrived += 1;
+            let traffic = town.relay.traffic();
+            if arrived == 201 - traffic.lost + traffic.doubled {
+                break traffic;
+            }
+        };
+        let count = |times| seen.iter().filter(|seen| **seen == times).count() as u64;
+        assert!(traffic.lost > 20 && traffic.doubled > 20, "{traffic:?}");
+        assert_eq!((count(0), count(2)), (traffic.lost, traffic.doubled), "{traffic:?}");
+    }
+}
