@@ -38,7 +38,7 @@ pub enum PinError {
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A section that does not name one peer.
+    /// A section that does not name one peer, or names one again.
     #[error(
         "the file {NAME} has a section that is not a pin: keep the directory as it is and do not run a broker on it"
     )]
@@ -63,8 +63,13 @@ impl Pins {
     /// Reads them; none if no peer was ever met.
     pub(super) fn load(disk: Arc<dyn Disk>) -> Result<Self, PinError> {
         let sections = File::load(&*disk, NAME)?.unwrap_or_default().sections;
-        let known =
-            sections.iter().map(|s| pin(&s.content)).collect::<Option<_>>().ok_or(PinError::Malformed)?;
+        let mut known = BTreeMap::new();
+        for section in &sections {
+            let (peer, incarnation) = pin(&section.content).ok_or(PinError::Malformed)?;
+            if known.insert(peer, incarnation).is_some() {
+                return Err(PinError::Malformed);
+            }
+        }
         Ok(Self { disk, known })
     }
 
@@ -126,10 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn a_section_that_is_no_pin_is_refused() {
-        let disk = MemoryDisk::new();
-        let sections = vec![Section { id: 1, content: Bytes::from_static(b"short") }];
-        File { sections }.save(&disk, NAME).unwrap();
-        assert!(matches!(Pins::load(Arc::new(disk)), Err(PinError::Malformed)));
+    fn a_section_that_is_no_pin_or_names_a_peer_again_is_refused() {
+        let twice = [content((&BrokerId(2), &ONE)), content((&BrokerId(2), &TWO))];
+        for contents in [&[Bytes::from_static(b"short")][..], &twice] {
+            let disk = MemoryDisk::new();
+            let sections = (1..).zip(contents).map(|(id, content)| Section { id, content: content.clone() });
+            File { sections: sections.collect() }.save(&disk, NAME).unwrap();
+            assert!(matches!(Pins::load(Arc::new(disk)), Err(PinError::Malformed)));
+        }
     }
 }
