@@ -373,6 +373,40 @@ fn an_append_that_builds_on_nothing_is_dropped() {
 }
 
 #[test]
+fn a_term_that_no_election_reaches_is_not_taken() {
+    let mut trio = Trio::with_leader();
+    let (now, term) = (trio.now, trio.core(2).status().term);
+    for kind in [
+        MessageType::MsgHeartbeat,
+        MessageType::MsgRequestVote,
+        MessageType::MsgRequestVoteResponse,
+        MessageType::MsgRequestPreVoteResponse,
+        MessageType::MsgAppend,
+        MessageType::MsgAppendResponse,
+    ] {
+        let mut message = forged(kind, 3, 2, u64::MAX);
+        message.chain = trio.core(2).log().position(0).unwrap().unwrap().chain;
+        trio.core(2).handle_peer(now, BrokerId(3), message);
+        trio.pass(2);
+    }
+    assert_eq!(trio.core(2).status().term, term);
+}
+
+#[test]
+fn a_rejection_that_points_beyond_the_log_is_not_taken() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    let (now, status) = (trio.now, trio.core(1).status());
+    for reject_hint in [status.last_index + 1, u64::MAX] {
+        let mut message = forged(MessageType::MsgAppendResponse, 2, 1, status.term);
+        message.raft = Message { reject: true, index: status.last_index, reject_hint, ..message.raft };
+        trio.core(1).handle_peer(now, BrokerId(2), message);
+        trio.pass(1);
+    }
+    offset_of(&trio.call(append(producer, 0, "x")));
+}
+
+#[test]
 fn a_message_of_a_deposed_leader_halts_nobody() {
     let mut trio = Trio::with_leader();
     let producer = trio.open("a");

@@ -36,6 +36,9 @@ const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
 /// Most bytes of committed entries taken from raft at once, unless a single one is larger: a pass stays short, so that a broker that has much to
 /// apply after a start still listens, votes and replicates meanwhile.
 const COMMITTED_BYTES_PER_READY_MAX: u64 = 256 << 10;
+/// How far the term of a message may be ahead of ours: more elections than a cluster holds in its life. One message with a
+/// term at the end of a u64 would be the last election of the cluster, and raft adds one to it. Count.
+const TERM_LEAP_MAX: Term = 1 << 32;
 
 /// Most that a broker whose disk does not answer holds in memory for it: bytes of entries.
 const UNSYNCED_BYTES_MAX: usize = 256 << 20;
@@ -236,7 +239,8 @@ impl Node {
     fn check(&self, from: u64, message: &Message) -> Result<(), Rejected> {
         let raft = &self.raw.raft;
         let last = raft.raft_log.last_index();
-        let addressed = message.from == from && message.to == raft.id && message.term != 0;
+        let addressed = message.from == from && message.to == raft.id;
+        let timely = message.term != 0 && message.term <= raft.term.saturating_add(TERM_LEAP_MAX);
         let sound = match message.get_msg_type() {
             MessageType::MsgAppend => {
                 if let Some(index) = self.contradicts_commit(message) {
@@ -244,7 +248,9 @@ impl Node {
                 }
                 entries_follow(message)
             }
-            MessageType::MsgAppendResponse => message.term != raft.term || message.index <= last,
+            MessageType::MsgAppendResponse => {
+                message.term != raft.term || (message.index <= last && message.reject_hint <= last)
+            }
             MessageType::MsgHeartbeat if message.term >= raft.term && message.commit > last => {
                 return Err(Rejected::LostEntries { commit: message.commit, last });
             }
@@ -266,7 +272,7 @@ impl Node {
             | MessageType::MsgReadIndex
             | MessageType::MsgReadIndexResp => false,
         };
-        if addressed && sound { Ok(()) } else { Err(Rejected::Foreign) }
+        if addressed && timely && sound { Ok(()) } else { Err(Rejected::Foreign) }
     }
 
     /// The first entry of an append that is not the one we know to be committed at its index.

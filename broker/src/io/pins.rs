@@ -50,6 +50,14 @@ pub enum PinError {
         /// How many it has.
         bytes: usize,
     },
+    /// Two sections name one peer.
+    #[error(
+        "the file {PINS} names broker {peer} twice: keep the directory as it is and do not run a broker on it"
+    )]
+    Twice {
+        /// The peer.
+        peer: BrokerId,
+    },
     /// The peer has another data directory than the one it is known by.
     #[error(
         "broker {peer} came back with another data directory: its incarnation is {found}, this broker knows it by \
@@ -98,13 +106,18 @@ impl Pins {
 ///
 /// # Errors
 ///
-/// [`PinError::File`] or [`PinError::Malformed`].
+/// [`PinError::File`], [`PinError::Malformed`] or [`PinError::Twice`].
 pub fn read_pins(disk: &dyn Disk) -> Result<BTreeMap<BrokerId, Incarnation>, PinError> {
     let sections = File::load(disk, PINS)?.unwrap_or_default().sections;
-    let read = |Section { id, content }: &Section| {
-        pin(content).ok_or(PinError::Malformed { section: *id, bytes: content.len() })
-    };
-    sections.iter().map(read).collect()
+    let mut known = BTreeMap::new();
+    for Section { id, content } in &sections {
+        let malformed = || PinError::Malformed { section: *id, bytes: content.len() };
+        let (peer, incarnation) = pin(content).ok_or_else(malformed)?;
+        if known.insert(peer, incarnation).is_some() {
+            return Err(PinError::Twice { peer });
+        }
+    }
+    Ok(known)
 }
 
 fn content((peer, incarnation): (&BrokerId, &Incarnation)) -> Bytes {
@@ -144,10 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn a_section_that_is_no_pin_is_refused() {
-        let disk = MemoryDisk::new();
-        let sections = vec![Section { id: 1, content: Bytes::from_static(b"short") }];
-        File { sections }.save(&disk, PINS).unwrap();
-        assert!(matches!(Pins::load(Arc::new(disk)), Err(PinError::Malformed { section: 1, bytes: 5 })));
+    fn a_section_that_is_no_pin_or_names_a_peer_again_is_refused() {
+        let twice = [content((&BrokerId(2), &ONE)), content((&BrokerId(2), &TWO))];
+        for contents in [&[Bytes::from_static(b"short")][..], &twice] {
+            let disk = MemoryDisk::new();
+            let sections = (1..).zip(contents).map(|(id, content)| Section { id, content: content.clone() });
+            File { sections: sections.collect() }.save(&disk, PINS).unwrap();
+            let refused = Pins::load(Arc::new(disk));
+            assert!(matches!(refused, Err(PinError::Malformed { section: 1, .. } | PinError::Twice { .. })));
+        }
     }
 }
