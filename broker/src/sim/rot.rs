@@ -15,8 +15,8 @@ use super::chance::{pick, within};
 const LAST_SEGMENTS: usize = 4;
 const SEGMENT: &str = "segment-";
 const VOTE: &str = "vote";
-/// One copy of a vote. Bytes.
-const VOTE_COPY_BYTES: usize = 4096;
+/// Where the next copy of a vote begins; its first sector holds all of it. Bytes.
+const VOTE_COPY_BYTES: u64 = 4096;
 
 /// Damages something on the disk of a broker that is down; false if there is nothing that may be damaged yet.
 pub(super) fn strike(disk: &MemoryDisk, random: &mut ChaCha8Rng) -> bool {
@@ -24,8 +24,8 @@ pub(super) fn strike(disk: &MemoryDisk, random: &mut ChaCha8Rng) -> bool {
     let segments: Vec<&String> = names.iter().filter(|name| name.starts_with(SEGMENT)).collect();
     let Some(old) = segments.len().checked_sub(LAST_SEGMENTS).filter(|old| *old > 0) else { return false };
     if within(random, (0, 9)) == 0 {
-        let copy = within(random, (0, 3)) * VOTE_COPY_BYTES as u64;
-        return damage(disk, VOTE, copy, VOTE_COPY_BYTES, random);
+        let copy = within(random, (0, 3)) * VOTE_COPY_BYTES;
+        return damage(disk, VOTE, copy, SECTOR_BYTES, random);
     }
     let name = *pick(random, &segments[..old]);
     let bytes = disk.image(name).map_or(0, |image| image.len());
