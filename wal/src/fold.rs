@@ -150,7 +150,9 @@ impl Fold {
     /// Judges what is left.
     pub(crate) fn verdict(&self) -> Result<Verdict, Damage> {
         match self.faults.pending.first() {
-            Some(Pending { fault, .. }) if fault.proven => Err(fault.damage.clone()),
+            Some(Pending { fault, .. }) if fault.proven && cfg!(not(feature = "bug-proven-block-cut")) => {
+                Err(fault.damage.clone())
+            }
             first => Ok(Verdict { cut_pending: first.is_some(), remove: self.dirty.clone() }),
         }
     }

@@ -316,7 +316,7 @@ impl Log {
         self.terms.cut(index);
         if self.written > last {
             self.written = last;
-            self.cut_pending = true;
+            self.cut_pending = cfg!(not(feature = "bug-cut-keeps-suffix"));
         }
         if let Some(block) = self.outstanding.as_mut().and_then(|outstanding| outstanding.block.as_mut()) {
             block.place.last = block.place.last.min(last);

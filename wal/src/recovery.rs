@@ -134,12 +134,15 @@ pub fn open(disk: Arc<dyn Disk>, identity: &Identity, settings: Settings) -> Res
     }
     let spares = survey.spares(next_segment);
     let used = survey.fold.active.as_ref().map(|active| &active.region);
-    for region in used.into_iter().chain(spares.iter().map(|spare| &spare.region)) {
+    let unsynced = used.into_iter().chain(spares.iter().map(|spare| &spare.region));
+    for region in unsynced.filter(|_| cfg!(not(feature = "bug-trust-unsynced"))) {
         region.sync().map_err(|source| SyncError::new("sync", region.name(), source))?;
     }
     let (vote, state) = match vote {
         Ok((mut file, vote)) => {
-            rewrite(&mut file, vote)?;
+            if cfg!(not(feature = "bug-trust-unsynced")) {
+                rewrite(&mut file, vote)?;
+            }
             (Some((file, vote)), VoteState::Known(vote))
         }
         Err(damage) => (None, VoteState::Damaged(damage)),

@@ -169,6 +169,9 @@ impl Core {
             }
             return;
         }
+        if cfg!(feature = "bug-overlay-dropped-at-commit") {
+            self.head.take_if(|head| head.index <= self.node.commit());
+        }
         if self.node.may_decide() && self.head.is_none() {
             self.head = Some(Head {
                 term: self.node.term(),
@@ -238,7 +241,8 @@ impl Core {
 
     fn decide(&mut self, draft: &mut Draft, caller: Caller, operation: &Operation) {
         let verdict = draft.machine.decide(operation);
-        if is_lasting(operation, &verdict) && self.applied.decide(operation) == verdict {
+        let unproven = cfg!(feature = "bug-unproven-duplicate");
+        if is_lasting(operation, &verdict) && (unproven || self.applied.decide(operation) == verdict) {
             return self.reply_nothing(caller, verdict);
         }
         if let Some(refusal) = self.cannot_write(operation, &verdict) {

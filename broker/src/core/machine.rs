@@ -158,6 +158,12 @@ impl Machine {
         self.end
     }
 
+    /// Forgets the table of producers: a fault on purpose.
+    #[cfg(feature = "bug-producers-lost-at-restart")]
+    pub(super) fn forget_producers(&mut self) {
+        self.producers = Producers::default();
+    }
+
     /// The table of producers.
     #[must_use]
     pub fn producers(&self) -> &Producers {

@@ -144,6 +144,8 @@ pub struct Core {
     counters: Counters,
     led_term: Option<u64>,
     halt: Option<Halt>,
+    #[cfg(feature = "bug-producers-lost-at-restart")]
+    found_committed: Index,
 }
 
 impl Core {
@@ -172,6 +174,8 @@ impl Core {
             counters: Counters::default(),
             led_term: None,
             halt: None,
+            #[cfg(feature = "bug-producers-lost-at-restart")]
+            found_committed: commit,
             settings,
         }
     }
@@ -446,6 +450,10 @@ impl Core {
             }
         }
         self.applied_index = index;
+        #[cfg(feature = "bug-producers-lost-at-restart")]
+        if index == self.found_committed {
+            self.applied.forget_producers();
+        }
         self.check_head();
         for (caller, question) in self.waiting.applied(index) {
             self.give(caller, question);

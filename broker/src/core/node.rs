@@ -184,7 +184,7 @@ impl Node {
     /// was ever committed.
     #[must_use]
     pub(super) fn may_decide(&self) -> bool {
-        self.leads() && self.raw.raft.apply_to_current_term()
+        self.leads() && (cfg!(feature = "bug-admission-before-noop") || self.raw.raft.apply_to_current_term())
     }
 
     /// Last index known to be committed.
@@ -371,7 +371,11 @@ impl Node {
             generation: self.log().generation(),
             messages: ready.take_persisted_messages(),
         });
+        let number = ready.number();
         self.raw.advance_append_async(ready);
+        if cfg!(feature = "bug-persist-early") || cfg!(feature = "bug-own-unsynced-copy") && self.leads() {
+            self.raw.on_persist_ready(number);
+        }
         Ok(Some(work))
     }
 
@@ -392,7 +396,10 @@ impl Node {
 
     /// Reports to raft what has become durable, and returns the messages that rested on it.
     pub(super) fn settle(&mut self) -> Vec<Message> {
-        let durable = self.log().durable_generation();
+        let durable = match cfg!(feature = "bug-ack-before-sync") && !self.leads() {
+            true => self.log().generation(),
+            false => self.log().durable_generation(),
+        };
         let mut messages = Vec::new();
         while self.unsettled.front().is_some_and(|first| first.generation <= durable) {
             let Some(settled) = self.unsettled.pop_front() else { break };

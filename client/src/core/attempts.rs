@@ -79,7 +79,8 @@ impl Attempts {
 
     /// Whether any attempt may have happened, or may yet.
     pub(super) fn is_open(&self) -> bool {
-        self.lost || self.is_waiting()
+        let older = self.lost || !self.earlier.is_empty();
+        self.current.is_some() || (older && cfg!(not(feature = "bug-refusal-while-open")))
     }
 
     /// Whether any answer may still come.
