@@ -26,7 +26,7 @@ use tokio::{
 use crate::{
     protocol::{
         BrokerId, ClientHello, Refusal, RequestId, Response, ServerHello, StreamKind,
-        frame::{Decoder, Frame, FrameError, RawFrame, encode_client_hello},
+        frame::{self, Decoder, Frame, FrameError, RawFrame, encode_client_hello},
     },
     tls::server_name,
     transport::{endpoint_config, socket},
@@ -233,7 +233,7 @@ async fn write(mut send: SendStream, mut frames: mpsc::Receiver<Frame>) -> Resul
         if frames.recv_many(&mut waiting, FRAMES_PER_WRITE).await == 0 {
             return Err(LinkError::Ended);
         }
-        let mut chunks: Vec<Bytes> = waiting.drain(..).flat_map(Frame::into_chunks).collect();
+        let mut chunks = frame::gather(waiting.drain(..));
         send.write_all_chunks(&mut chunks).await?;
     }
 }

@@ -48,8 +48,8 @@ use std::collections::VecDeque;
 
 use raft::eraftpb::{Message, MessageType};
 use sequor_client::protocol::{
-    self as wire, BrokerId, ClusterId, Context, Counters, Incarnation, Lineage, Member, Offset, Request,
-    Response, ServerHello, Status,
+    self as wire, BrokerId, ClusterId, Context, Counters, Incarnation, Leads, Lineage, Member, Offset,
+    Request, Response, ServerHello, Status,
 };
 use sequor_wal::{Index, Log, ReadError};
 
@@ -143,6 +143,8 @@ pub struct Core {
     outbox: VecDeque<(BrokerId, PeerMessage)>,
     counters: Counters,
     led_term: Option<u64>,
+    /// What clients were last told of who leads.
+    told: Option<Leads>,
     halt: Option<Halt>,
     #[cfg(feature = "bug-producers-lost-at-restart")]
     found_committed: Index,
@@ -173,6 +175,7 @@ impl Core {
             outbox: VecDeque::new(),
             counters: Counters::default(),
             led_term: None,
+            told: None,
             halt: None,
             #[cfg(feature = "bug-producers-lost-at-restart")]
             found_committed: commit,
@@ -278,6 +281,12 @@ impl Core {
     /// The next message to a peer.
     pub fn poll_peer(&mut self) -> Option<(BrokerId, PeerMessage)> {
         self.outbox.pop_front()
+    }
+
+    /// Who leads, if it is another one than the last time: for all clients that are connected.
+    pub fn poll_leads(&mut self) -> Option<Leads> {
+        let leads = Leads { term: self.node.term(), leader: self.leader()? };
+        (self.told.replace(leads) != Some(leads)).then_some(leads)
     }
 
     /// Why this core stopped, if it did. The driver must stop the broker.

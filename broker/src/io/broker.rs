@@ -15,8 +15,8 @@ use std::{
 
 use quinn::{Connection, Endpoint};
 use sequor_client::protocol::{
-    BrokerId, Context, Delivery, Incarnation, Offset, Refusal, Request, RequestId, Response, ServerHello,
-    StreamKind,
+    BrokerId, Context, Delivery, Incarnation, Leads, Offset, Refusal, Request, RequestId, Response,
+    ServerHello, StreamKind,
 };
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -40,8 +40,8 @@ pub(super) struct Progress {
 
 /// Where answers to a session's requests go.
 pub(super) enum Mailbox {
-    /// To a stream of requests.
-    Exchange(Rc<Exchange>),
+    /// To a stream of requests of this kind.
+    Exchange(StreamKind, Rc<Exchange>),
     /// To a task that asked one question.
     Once(oneshot::Sender<Response>),
 }
@@ -160,7 +160,7 @@ impl Broker {
     pub(super) async fn ask(self: &Rc<Self>, context: &Context, request: Request) -> Response {
         let (answer, answered) = oneshot::channel();
         let mailbox = self.register(Mailbox::Once(answer));
-        let caller = Caller { session: mailbox.session(), id: RequestId(0) };
+        let caller = Caller { session: mailbox.session(), id: RequestId::NONE };
         self.handle_request(caller, context, request);
         answered.await.unwrap_or(Response::Refused(Refusal::OutcomeUnknown))
     }
@@ -194,13 +194,23 @@ impl Broker {
         let Caller { session, id } = reply.caller;
         let mut mailboxes = self.mailboxes.borrow_mut();
         match mailboxes.get(&session) {
-            Some(Mailbox::Exchange(exchange)) => exchange.answer(id, &reply.response),
+            Some(Mailbox::Exchange(_, exchange)) => exchange.answer(id, &reply.response),
             Some(Mailbox::Once(_)) => {
                 if let Some(Mailbox::Once(asker)) = mailboxes.remove(&session) {
                     let _left = asker.send(reply.response);
                 }
             }
             None => {}
+        }
+    }
+
+    /// Tells everybody who is connected who leads.
+    pub(super) fn announce(&self, leads: Leads) {
+        let leads = Response::Leads(leads);
+        for mailbox in self.mailboxes.borrow().values() {
+            if let Mailbox::Exchange(StreamKind::Control, exchange) = mailbox {
+                exchange.say(&leads);
+            }
         }
     }
 
@@ -215,7 +225,7 @@ impl Broker {
     /// Whether no answer waits to be written.
     pub(super) fn has_answered_all(&self) -> bool {
         self.mailboxes.borrow().values().all(|mailbox| match mailbox {
-            Mailbox::Exchange(exchange) => exchange.is_written(),
+            Mailbox::Exchange(_, exchange) => exchange.is_written(),
             Mailbox::Once(_) => true,
         })
     }

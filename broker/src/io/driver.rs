@@ -161,6 +161,9 @@ impl Driver {
         while let Some(reply) = core.poll_reply() {
             self.broker.hand_out(reply);
         }
+        if let Some(leads) = core.poll_leads() {
+            self.broker.announce(leads);
+        }
         let status = core.status();
         self.tell_of_leadership(&status);
         self.tell_of_disk(core.is_stalled());

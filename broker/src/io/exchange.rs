@@ -12,9 +12,11 @@ use std::{
     rc::Rc,
 };
 
-use bytes::Bytes;
 use quinn::{SendStream, WriteError};
-use sequor_client::protocol::{Refusal, RequestId, Response, frame};
+use sequor_client::protocol::{
+    Refusal, RequestId, Response,
+    frame::{self, Frame},
+};
 use thiserror::Error;
 use tokio::{sync::Notify, time::timeout};
 
@@ -48,7 +50,7 @@ pub(super) struct Exchange {
 /// Answers that wait for the writer.
 #[derive(Default)]
 struct Ready {
-    chunks: Vec<Bytes>,
+    frames: Vec<Frame>,
     /// What their requests held.
     released_bytes: usize,
 }
@@ -126,14 +128,23 @@ impl Exchange {
             false => self.open.borrow().get(&id).map(|_| 0),
         };
         let Some(bytes) = held else { return };
+        self.put(id, response, bytes);
+    }
+
+    /// Queues what nobody asked for. A client that does not read it is given up like one that does not read its answers.
+    pub(super) fn say(&self, response: &Response) {
+        self.put(RequestId::NONE, response, 0);
+    }
+
+    fn put(&self, id: RequestId, response: &Response, released_bytes: usize) {
         let frame = frame::encode_response(id, response).or_else(|refusal| {
             tracing::error!(%id, %refusal, "an answer does not fit its frame");
             frame::encode_response(id, &Response::Refused(Refusal::Unavailable))
         });
         let frame = frame.expect("a refusal without fields fits any frame");
         let mut ready = self.ready.borrow_mut();
-        ready.chunks.extend(frame.into_chunks());
-        ready.released_bytes += bytes;
+        ready.frames.push(frame);
+        ready.released_bytes += released_bytes;
         self.filled.notify_one();
     }
 
@@ -144,11 +155,12 @@ impl Exchange {
     /// Always in the end; see [`AnswerError`].
     pub(super) async fn write(&self, send: &mut SendStream) -> Result<std::convert::Infallible, AnswerError> {
         loop {
-            let Ready { mut chunks, released_bytes } = mem::take(&mut *self.ready.borrow_mut());
-            if chunks.is_empty() {
+            let Ready { frames, released_bytes } = mem::take(&mut *self.ready.borrow_mut());
+            if frames.is_empty() {
                 self.filled.notified().await;
                 continue;
             }
+            let mut chunks = frame::gather(frames.into_iter());
             let written = timeout(ANSWER_WRITE_TIMEOUT, send.write_all_chunks(&mut chunks)).await;
             self.release(released_bytes);
             written.map_err(|_| AnswerError::TooSlow)??;

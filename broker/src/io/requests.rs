@@ -53,7 +53,7 @@ async fn converse(
         StreamKind::Requests | StreamKind::Subscription => STREAM_IN_FLIGHT_REQUESTS_MAX,
     };
     let exchange = Exchange::new(broker.budget(kind), requests_max);
-    let mailbox = broker.register(Mailbox::Exchange(Rc::clone(&exchange)));
+    let mailbox = broker.register(Mailbox::Exchange(kind, Rc::clone(&exchange)));
     let mut writer = pin!(exchange.write(send));
     let read = async {
         let reader = Reader { broker, exchange: &exchange, session: mailbox.session(), kind };

@@ -121,7 +121,7 @@ async fn greet(broker: &Rc<Broker>, connection: &Connection) -> Result<(Frames, 
         }
         Ok(hello) if !speaks(&hello, VERSION) => {
             let refusal = Refusal::Unsupported { what: Feature::Version(hello.version_max) };
-            refuse(&mut send, RequestId(0), refusal).await;
+            refuse(&mut send, RequestId::NONE, refusal).await;
             return Err(GreetingError::Version { least: hello.version_min, most: hello.version_max });
         }
         Ok(hello) => check_lineage(&hello, broker).map(|()| hello),
@@ -138,7 +138,7 @@ async fn greet(broker: &Rc<Broker>, connection: &Connection) -> Result<(Frames, 
         }
         Err(refused) => refused,
     };
-    refuse(&mut send, RequestId(0), refused.clone()).await;
+    refuse(&mut send, RequestId::NONE, refused.clone()).await;
     Err(GreetingError::Refused(refused))
 }
 
@@ -189,7 +189,7 @@ async fn serve_stream(
         }
         kind => {
             let refusal = Refusal::Unsupported { what: Feature::Stream(kind) };
-            refuse(&mut send, RequestId(0), refusal).await;
+            refuse(&mut send, RequestId::NONE, refusal).await;
             Ok(())
         }
     }

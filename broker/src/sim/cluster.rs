@@ -127,6 +127,7 @@ impl World {
         let Some(core) = &mut machine.core else { return Ok(()) };
         let messages: Vec<(BrokerId, PeerMessage)> = std::iter::from_fn(|| core.poll_peer()).collect();
         let replies: Vec<_> = std::iter::from_fn(|| core.poll_reply()).collect();
+        let leads = core.poll_leads();
         if let Some(micros) = written_after {
             self.after(micros, Event::Written { broker, life });
         }
@@ -138,6 +139,9 @@ impl World {
         for reply in replies {
             self.reached.note_response(&reply.response);
             self.send_reply(broker, &reply);
+        }
+        if let Some(leads) = leads {
+            self.announce(broker, leads);
         }
         self.pump_subscriptions(broker);
         self.watch(broker)

@@ -13,7 +13,8 @@ use sequor_client::protocol::batch::BatchBuilder;
 use sequor_client::protocol::frame::{self, Decoder, Frame, RawFrame};
 use sequor_client::protocol::limits::DELIVERY_BYTES_MAX;
 use sequor_client::protocol::{
-    Acks, Append, Context, Epoch, ProducerId, Refusal, Request, RequestId, Response, Sequence, ServerHello,
+    Acks, Append, Context, Epoch, Leads, ProducerId, Refusal, Request, RequestId, Response, Sequence,
+    ServerHello,
 };
 
 use super::chance::{chance, within};
@@ -257,6 +258,16 @@ impl World {
             (None, _) => {}
         }
         self.send_response(connection, id, &reply.response);
+    }
+
+    /// Tells everybody who is connected to a broker who leads.
+    pub(super) fn announce(&mut self, broker: u64, leads: Leads) {
+        self.reached.note("told who leads");
+        for connection in self.connections.of_broker(broker) {
+            if self.connections.broker_of(connection).is_some() {
+                self.send_response(connection, RequestId::NONE, &Response::Leads(leads));
+            }
+        }
     }
 
     fn send_response(&mut self, connection: u64, id: RequestId, response: &Response) {

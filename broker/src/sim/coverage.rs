@@ -43,6 +43,7 @@ pub const EXPECTED: &[&str] = &[
     "refused: session expired",
     "refused: unavailable",
     "resolved",
+    "told who leads",
     "unknown to its caller",
     "unsynced entries lost",
     "wrote append",

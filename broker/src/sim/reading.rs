@@ -10,7 +10,7 @@ use sequor_client::protocol::batch::Batch;
 use sequor_client::protocol::{Epoch, ProducerId, Sequence};
 
 use super::coverage::Reached;
-use super::judge::{Violation, content, session_name, violated};
+use super::judge::{Violation, is_content, session_name, violated};
 use crate::core::Core;
 use crate::core::effect::{Effect, Effects, Retiring, Sealing, SessionOpening, Written};
 
@@ -136,7 +136,7 @@ impl Reading {
         for record in unpacked.records() {
             let record =
                 record.map_err(|error| Violation(format!("{name}/{sequence} cannot be read: {error}")))?;
-            if record.value.as_deref() != Some(&content(name, sequence)[..]) {
+            if !record.value.as_deref().is_some_and(|value| is_content(value, name, sequence)) {
                 return violated(format!("{name}/{sequence} holds something else than was sent"));
             }
             self.records.push(Record { producer: name.to_owned(), epoch: batch.epoch(), sequence });

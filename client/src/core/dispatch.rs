@@ -25,6 +25,7 @@ impl Session {
             self.flush_producers(now, route);
             self.flush_subscriptions(now, route);
         }
+        self.routing.stand_by(now, &mut self.transmits);
         self.wake = self.next_wake(now);
     }
 

@@ -79,6 +79,8 @@ pub(super) struct Producer {
     /// What was written before this producer was opened ends here: numbers before it cannot be given up.
     opened_next: Sequence,
     pub(super) seal: Option<Seal>,
+    /// False if no batch of the window has a verdict: then none of them has to be looked at for one to seal.
+    pub(super) has_doomed: bool,
     pub(super) fenced: Option<Refusal>,
     pub(super) broken_at: Option<Sequence>,
     /// Nothing has to be looked at before this moment.
@@ -101,6 +103,7 @@ impl Producer {
             acks: style.acks,
             opened_next: opened.next,
             seal: None,
+            has_doomed: false,
             fenced: None,
             broken_at: None,
             wake: Time::NEVER,
@@ -447,6 +450,7 @@ impl Producer {
             self.bytes -= batch.bytes.len();
             self.unsent = self.unsent.saturating_sub(1);
         }
+        self.has_doomed &= self.window.iter().any(|batch| batch.verdict.is_some());
     }
 
     /// After the producer was fenced or broken: what is not open has failed, and what is open and neither waited for

@@ -14,6 +14,10 @@
 //!
 //! A broker that kept an answer waiting too long is *suspect* for a while: what others believe of it is older than what
 //! happened to us. Its first sign of life ends that.
+//!
+//! Nobody has to find a new leader by waiting: brokers say unasked who was elected. So a client that is at work keeps
+//! connections to all of them, and turns to the new leader in the moment in which the first of the others has heard of
+//! it. What is said carries its term, and only a higher one is news.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,7 +25,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::{Time, Transmit};
-use crate::protocol::{BrokerId, Member};
+use crate::protocol::{BrokerId, Leads, Member};
 
 /// Turns without success that cost nothing.
 const FREE_TURNS: u32 = 2;
@@ -31,6 +35,9 @@ const PATIENCE: u32 = 4;
 const HEDGE: Duration = Duration::from_millis(250);
 /// How long a silent broker is not asked again while there are others: a few elections.
 const SUSPICION: Duration = Duration::from_secs(1);
+/// How long after its first success a client connects to the other brokers too: one that asks one thing and leaves has
+/// no use for them.
+const STAND_BY_AFTER: Duration = Duration::from_millis(100);
 
 /// A connected broker, and the number of the turn to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +91,14 @@ pub(super) struct Routing {
     turn: u64,
     confirmed: bool,
     suspect: Option<(BrokerId, Time)>,
-    /// Turns since a target last did what it was asked.
+    /// Turns since a target last did what it was asked, or somebody said whom to ask.
     unlucky: u32,
+    /// How many of them were made because an answer took too long.
+    slow: u32,
+    /// The highest term of which somebody said who leads it.
+    term: u64,
+    /// From when on connections to all brokers are kept. None before the first success.
+    stand_by_from: Option<Time>,
     /// How long answers take of late: a moving average.
     usual: Duration,
     not_before: Time,
@@ -118,6 +131,9 @@ impl Routing {
             confirmed: false,
             suspect: None,
             unlucky: 0,
+            slow: 0,
+            term: 0,
+            stand_by_from: None,
             usual: Duration::ZERO,
             not_before: Time(0),
             backoff,
@@ -145,6 +161,23 @@ impl Routing {
             out.extend([Transmit::Connect { broker: id, address: broker.address.clone() }]);
         }
         broker.link == Link::Up
+    }
+
+    /// Asks for connections to the other brokers too, if this client is at work.
+    pub(super) fn stand_by(&mut self, now: Time, out: &mut impl Extend<Transmit>) {
+        if self.confirmed && self.stand_by_from.is_none() {
+            self.stand_by_from = Some(now.after(STAND_BY_AFTER));
+        }
+        if self.stands_by(now) {
+            let ids: Vec<_> = self.brokers.keys().copied().collect();
+            for id in ids {
+                self.link(now, id, out);
+            }
+        }
+    }
+
+    fn stands_by(&self, now: Time) -> bool {
+        self.stand_by_from.is_some_and(|from| from <= now)
     }
 
     /// Whether this broker is known.
@@ -259,7 +292,7 @@ impl Routing {
     /// A broker did what it was asked.
     pub(super) fn succeeded(&mut self, id: BrokerId) {
         if id == self.target {
-            self.unlucky = 0;
+            self.be_lucky();
             self.confirmed = true;
         }
         if let Some(broker) = self.brokers.get_mut(&id) {
@@ -278,9 +311,29 @@ impl Routing {
         self.turn_to(now, next);
     }
 
+    fn be_lucky(&mut self) {
+        (self.unlucky, self.slow) = (0, 0);
+    }
+
+    /// A broker says unasked who leads. Who was elected is alive, and its connection may be tried at once.
+    pub(super) fn told(&mut self, now: Time, Leads { term, leader }: Leads) {
+        let Some(broker) = self.brokers.get_mut(&leader).filter(|_| term > self.term) else { return };
+        if let Link::Down { not_before } = &mut broker.link {
+            *not_before = now;
+        }
+        self.term = term;
+        self.heard(leader);
+        self.be_lucky();
+        if leader != self.target || !self.confirmed {
+            self.turn_to(now, leader);
+            self.confirmed = true;
+        }
+    }
+
     /// What was sent on turn `turn` has no answer yet, and it should.
     pub(super) fn too_slow(&mut self, now: Time, turn: u64) {
         if turn == self.turn {
+            self.slow = self.slow.saturating_add(1);
             self.suspect = Some((self.target, now.after(SUSPICION)));
             self.turn_away(now, turn, None);
         }
@@ -291,10 +344,10 @@ impl Routing {
         self.usual = (self.usual * 7 + sample) / 8;
     }
 
-    /// How long an answer may take: at least `least`, more where answers usually take long, and more with each turn
-    /// without success.
+    /// How long an answer may take: at least `least`, more where answers usually take long, and more with each one that
+    /// took too long.
     pub(super) fn patience(&self, least: Duration) -> Duration {
-        least.max(self.usual * PATIENCE).saturating_mul(1 << self.unlucky.min(3))
+        least.max(self.usual * PATIENCE).saturating_mul(1 << self.slow.min(3))
     }
 
     /// The next broker in a circle, rather one that is connected or may be tried now.
@@ -329,16 +382,20 @@ impl Routing {
 
     /// When to look at it again. `wanted` are the brokers besides the target that are waited for.
     pub(super) fn wake(&self, now: Time, wanted: &[BrokerId]) -> Time {
+        let stands_by = self.stands_by(now);
         let link = |(id, broker): (&BrokerId, &Broker)| match broker.link {
             Link::Connecting { hedge, .. } if *id == self.target && hedge > now => hedge,
             Link::Connecting { until, .. } => until,
-            Link::Down { not_before } if not_before > now && (*id == self.target || wanted.contains(id)) => {
+            Link::Down { not_before }
+                if not_before > now && (stands_by || *id == self.target || wanted.contains(id)) =>
+            {
                 not_before
             }
             Link::Down { .. } | Link::Up => Time::NEVER,
         };
-        let links = self.brokers.iter().map(link).min().unwrap_or(Time::NEVER);
-        if self.not_before > now { links.min(self.not_before) } else { links }
+        let links = self.brokers.iter().map(link);
+        let own = [self.not_before, self.stand_by_from.unwrap_or(Time::NEVER)];
+        links.chain(own.into_iter().filter(|at| *at > now)).min().unwrap_or(Time::NEVER)
     }
 }
 
@@ -455,6 +512,42 @@ mod tests {
         assert_eq!(routing.patience(least), least);
         (0..50).for_each(|_| routing.took(Duration::from_millis(400)));
         assert!(routing.patience(least) > Duration::from_millis(1_500));
+    }
+
+    #[test]
+    fn what_is_said_of_a_higher_term_ends_every_pause() {
+        let (mut routing, mut now) = (routing(), Time(0));
+        for _ in 0..10 {
+            let route = settle(&mut routing, &mut now, None);
+            routing.too_slow(now, route.turn);
+        }
+        assert_eq!(routing.route(now, &mut Vec::new()), None, "it pauses");
+        for leader in [1, 2, 3].map(BrokerId) {
+            let term = 10 + leader.0;
+            routing.told(now, Leads { term, leader });
+            assert_eq!(settle(&mut routing, &mut now, None).broker, leader);
+            let least = Duration::from_millis(300);
+            assert_eq!(routing.patience(least), least, "the answers of others say nothing of this one's");
+            routing.told(now, Leads { term, leader: BrokerId(leader.0 % 3 + 1) });
+            assert_eq!(routing.target, leader, "nobody else leads the same term");
+        }
+        routing.told(now, Leads { term: 100, leader: BrokerId(9) });
+        assert_eq!(routing.target, BrokerId(3), "a broker that is not known cannot be turned to");
+    }
+
+    #[test]
+    fn at_work_it_is_connected_to_all_brokers() {
+        let (mut routing, mut now) = (routing(), Time(0));
+        let route = settle(&mut routing, &mut now, None);
+        let mut out = Vec::new();
+        routing.stand_by(now, &mut out);
+        assert_eq!(out, [], "who has not begun to work needs no others");
+        routing.succeeded(route.broker);
+        routing.stand_by(now, &mut out);
+        assert_eq!(out, [], "nor does who is done soon");
+        now = routing.wake(now, &[]);
+        routing.stand_by(now, &mut out);
+        assert_eq!(out.len(), 2, "{out:?}");
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl Producer {
     /// The batch is not sent again. It is sealed before its caller is told, if it may be.
     pub(super) fn doom(&mut self, at: usize, why: Failure) {
         self.window[at].verdict = Some(why);
+        self.has_doomed = true;
         if self.window[at].give_up_at == Time::NEVER {
             self.break_at(at);
         }
@@ -64,7 +65,7 @@ impl Producer {
 
     /// The seal to send on this turn, if there is one to send, and its deadline.
     pub(super) fn seal_to_send(&mut self, now: Time, turn: u64) -> Option<(Request, Time)> {
-        if self.seal.is_none() && self.may_give_up() {
+        if self.has_doomed && self.seal.is_none() && self.may_give_up() {
             self.seal = self.next_seal();
         }
         let seal = self.seal.as_ref().filter(|seal| seal.attempts.is_due(now, turn))?;

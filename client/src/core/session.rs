@@ -122,6 +122,8 @@ pub struct Session {
     pub(super) last_id: u64,
     pub(super) last_key: u64,
     pub(super) wake: Time,
+    /// When something last happened whose consequences were not looked for yet.
+    touched: Option<Time>,
     pub(super) transmits: VecDeque<Transmit>,
     pub(super) events: VecDeque<Event>,
 }
@@ -154,10 +156,11 @@ impl Session {
             last_id: 0,
             last_key: 0,
             wake: now,
+            touched: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         };
-        session.flush(now);
+        session.touch(now);
         session
     }
 
@@ -167,7 +170,7 @@ impl Session {
         let key = ProducerKey(self.next_key());
         let instance = Instance(self.rng.random());
         self.openings.insert(key, Opening::new(name.to_owned(), instance, style, deadline));
-        self.flush(now);
+        self.touch(now);
         key
     }
 
@@ -179,7 +182,7 @@ impl Session {
         let ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
         self.openings
             .insert(key, Opening::session(instance, ttl_ms, Style { acks, ..Style::default() }, deadline));
-        self.flush(now);
+        self.touch(now);
         key
     }
 
@@ -215,7 +218,7 @@ impl Session {
         self.room(producer, batch.bytes())?;
         let open = self.producers.get_mut(&producer).ok_or(AppendRefused::NotOpen)?;
         let first = open.append(now, batch, deadline);
-        self.flush(now);
+        self.touch(now);
         Ok(first)
     }
 
@@ -268,7 +271,7 @@ impl Session {
     fn ask(&mut self, now: Time, broker: Option<BrokerId>, request: Request, deadline: Time) -> Call {
         let call = Call(self.next_key());
         self.questions.insert(call, Question { broker, request, attempts: Attempts::new(deadline) });
-        self.flush(now);
+        self.touch(now);
         call
     }
 
@@ -277,7 +280,7 @@ impl Session {
     pub fn subscribe(&mut self, now: Time, from: Offset) -> SubscriptionKey {
         let key = SubscriptionKey(self.next_key());
         self.consumers.insert(key, Consumer::new(from));
-        self.flush(now);
+        self.touch(now);
         key
     }
 
@@ -301,7 +304,7 @@ impl Session {
             self.lineage = Some(hello.lineage);
             self.events.push_back(Event::Connected { broker });
         }
-        self.flush(now);
+        self.touch(now);
     }
 
     fn check_hello(&self, broker: BrokerId, hello: &ServerHello) -> Result<(), Refusal> {
@@ -323,7 +326,7 @@ impl Session {
     pub fn handle_disconnected(&mut self, now: Time, broker: BrokerId) {
         self.routing.disconnected(now, broker);
         self.lose(now, broker);
-        self.flush(now);
+        self.touch(now);
     }
 
     /// Nothing that was sent to this broker will be answered any more.
@@ -343,13 +346,17 @@ impl Session {
         self.publish(news);
     }
 
-    /// An answer, or a frame of a subscription: both carry the id of what was asked.
+    /// An answer, or a frame of a subscription: both carry the id of what was asked. Or what a broker says unasked.
     pub fn handle_response(&mut self, now: Time, broker: BrokerId, id: RequestId, response: Response) {
+        if let Response::Leads(leads) = response {
+            self.routing.told(now, leads);
+            return self.touch(now);
+        }
         let Some(owned) = self.owners.get(&id).copied().filter(|owned| owned.broker == broker) else {
             return;
         };
         self.answered(now, id, owned, response);
-        self.flush(now);
+        self.touch(now);
     }
 
     /// The stream of a subscription ended without a word.
@@ -359,7 +366,7 @@ impl Session {
         };
         if let Owner::Subscription(key) = owned.owner {
             self.subscription_closed(now, key, id);
-            self.flush(now);
+            self.touch(now);
         }
     }
 
@@ -381,7 +388,7 @@ impl Session {
         self.publish(news);
         slow.into_iter().for_each(|turn| self.routing.too_slow(now, turn));
         self.expire(now);
-        self.flush(now);
+        self.touch(now);
     }
 
     /// Ends the openings and questions whose deadline has passed.
@@ -406,6 +413,9 @@ impl Session {
 
     /// The next thing to do, if any. Requests to one broker are sent in this order.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        if let Some(now) = self.touched.take() {
+            self.flush(now);
+        }
         self.transmits.pop_front()
     }
 
@@ -414,8 +424,8 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// When to call [`Session::handle_timeout`], at the latest. [`Time::NEVER`] if nothing is waited for. Later than
-    /// the moment of the last call of any other method.
+    /// When to call [`Session::handle_timeout`], at the latest. [`Time::NEVER`] if nothing is waited for. To be asked when
+    /// [`Session::poll_transmit`] has nothing more; it is later then than the moment of the last call of any method.
     #[must_use]
     pub fn next_timeout(&self) -> Time {
         self.wake
@@ -456,6 +466,11 @@ impl Session {
 
     pub(super) fn forget(&mut self, ids: impl IntoIterator<Item = RequestId>) {
         ids.into_iter().for_each(|id| _ = self.owners.remove(&id));
+    }
+
+    /// Something has happened. What follows is looked for once, when everything that happened was handed in.
+    fn touch(&mut self, now: Time) {
+        self.touched = Some(now);
     }
 
     fn next_key(&mut self) -> u64 {

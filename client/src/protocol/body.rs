@@ -45,7 +45,7 @@ struct DeliveryBody {
 ///
 /// [`Refusal::TooLarge`].
 pub fn encode_client_hello(hello: &ClientHello) -> Result<Frame, Refusal> {
-    Frame::build(Kind::ClientHello, RequestId(0), &postcard_of(hello), Vec::new())
+    Frame::build(Kind::ClientHello, RequestId::NONE, &postcard_of(hello), Vec::new())
 }
 
 /// The frame of the answer to it.
@@ -54,7 +54,7 @@ pub fn encode_client_hello(hello: &ClientHello) -> Result<Frame, Refusal> {
 ///
 /// [`Refusal::TooLarge`].
 pub fn encode_server_hello(hello: &ServerHello) -> Result<Frame, Refusal> {
-    Frame::build(Kind::ServerHello, RequestId(0), &postcard_of(hello), Vec::new())
+    Frame::build(Kind::ServerHello, RequestId::NONE, &postcard_of(hello), Vec::new())
 }
 
 /// The frame of a request.
@@ -106,6 +106,7 @@ pub fn encode_response(id: RequestId, response: &Response) -> Result<Frame, Refu
         Response::Listed(listed) => (Kind::Listed, postcard_of(listed)),
         Response::End(end) => (Kind::EndIs, postcard_of(end)),
         Response::Status(status) => (Kind::StatusIs, postcard_of(status)),
+        Response::Leads(leads) => (Kind::Leads, postcard_of(leads)),
         Response::Delivery(delivery) => return encode_delivery(id, delivery),
         Response::Refused(refusal) => (Kind::Refused, postcard_of(refusal)),
     };
@@ -197,6 +198,7 @@ impl RawFrame {
             Kind::Listed => Response::Listed(at_least(body)?),
             Kind::EndIs => Response::End(at_least(body)?),
             Kind::StatusIs => Response::Status(at_least(body)?),
+            Kind::Leads => Response::Leads(at_least(body)?),
             Kind::Refused => Response::Refused(at_least(body)?),
             Kind::Delivery => {
                 let DeliveryBody { next, end, names } = at_least(body)?;

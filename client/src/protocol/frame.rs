@@ -103,10 +103,12 @@ pub enum Kind {
     Retired = 0x8018,
     /// [`Response::Listed`](super::Response::Listed).
     Listed = 0x8019,
+    /// [`Response::Leads`](super::Response::Leads).
+    Leads = 0x801c,
 }
 
 impl Kind {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 29] = [
         Self::ClientHello,
         Self::Open,
         Self::Append,
@@ -135,6 +137,7 @@ impl Kind {
         Self::Alive,
         Self::Retired,
         Self::Listed,
+        Self::Leads,
     ];
 
     /// The kind with this number, if there is one.
@@ -190,6 +193,25 @@ impl Frame {
         head.put_slice(body);
         Ok(Self { head: head.freeze(), payload })
     }
+}
+
+/// Largest frame that is copied to lie beside others. Bytes.
+const GATHERED_FRAME_BYTES_MAX: usize = 4 << 10;
+
+/// Frames as the chunks to write. Small ones are copied side by side into one chunk: what sends them walks its chunks for
+/// each packet, and a thousand small requests in flight would be thousands of them. Large payloads are not copied.
+pub fn gather(frames: impl Iterator<Item = Frame>) -> Vec<Bytes> {
+    let (mut chunks, mut small) = (Vec::new(), BytesMut::new());
+    for frame in frames {
+        if frame.len() <= GATHERED_FRAME_BYTES_MAX {
+            frame.into_chunks().for_each(|chunk| small.extend_from_slice(&chunk));
+        } else {
+            chunks.extend((!small.is_empty()).then(|| small.split().freeze()));
+            chunks.extend(frame.into_chunks());
+        }
+    }
+    chunks.extend((!small.is_empty()).then(|| small.freeze()));
+    chunks
 }
 
 pub(super) fn payload_bytes_max(kind: Kind) -> usize {

@@ -80,6 +80,12 @@ number! {
     /// Chosen by a client, unique on one stream, carried back by the answer.
     RequestId
 }
+
+impl RequestId {
+    /// Of what answers no request: a hello, and what a broker says unasked.
+    pub const NONE: Self = Self(0);
+}
+
 id! {
     /// Names a cluster. Drawn once, by `certs init`.
     ClusterId

@@ -295,6 +295,8 @@ pub enum Response {
     Status(Status),
     /// On a subscription: the next records.
     Delivery(Delivery),
+    /// To nothing, on the control stream, under request id 0: somebody leads who did not before.
+    Leads(Leads),
     /// To anything: no, and why.
     Refused(Refusal),
 }
@@ -324,6 +326,15 @@ pub struct Producer {
     pub sealed: Vec<(Sequence, Sequence)>,
     /// Whether the name was retired: nothing can ever be written under it again.
     pub retired: bool,
+}
+
+/// Who leads. A broker says it unasked whenever it learns of another one, so that nobody has to find out by waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leads {
+    /// In which term: of two brokers that say different things, the one that names the higher term is right.
+    pub term: u64,
+    /// Who.
+    pub leader: BrokerId,
 }
 
 /// A session was kept alive.

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use sequor_client::protocol::{
     Acks, Alive, Append, Appended, BrokerId, ClientHello, ClusterId, Codec, Context, Counters, Delivery, End,
-    Epoch, Feature, Field, HighWater, Incarnation, Instance, KeepAlive, Lineage, List, Listed, Lookup,
+    Epoch, Feature, Field, HighWater, Incarnation, Instance, KeepAlive, Leads, Lineage, List, Listed, Lookup,
     Member, Offset, Open, OpenSession, Placed, Producer, ProducerId, Refusal, Remembered, Request, Resolve,
     Resolved, Response, Retire, Retired, Revision, Role, Sequence, ServerHello, Span, Status, Subscribe,
     Summary, Token, TraceContext,
@@ -183,6 +183,7 @@ pub(crate) fn responses() -> Vec<(&'static str, Response)> {
         ("end-is", Response::End(end)),
         ("status-is", Response::Status(status)),
         ("delivery", Response::Delivery(delivery)),
+        ("leads", Response::Leads(Leads { term: 7, leader: BrokerId(3) })),
     ]
     .into_iter()
     .chain(refusals().into_iter().map(|(name, refusal)| (name, Response::Refused(refusal))))
