@@ -81,6 +81,7 @@ impl World {
             1 => {
                 self.now = self.now.after(Duration::from_millis(1 << (how % 14)));
                 self.session.handle_timeout(self.now);
+                self.drain();
                 assert!(self.session.next_timeout() > self.now, "woken for what has passed");
             }
             2 => {
