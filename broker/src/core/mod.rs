@@ -43,6 +43,7 @@ mod storage;
 mod subscription;
 pub mod time;
 mod waiting;
+mod window;
 
 use std::collections::VecDeque;
 

@@ -25,6 +25,7 @@ use sequor_client::protocol::{
 };
 
 use super::effect::{Opening, Sealing, Written};
+use super::window::{Slot, Window};
 
 /// What is known of one name, or of a session: that has an empty one.
 ///
@@ -43,18 +44,10 @@ pub(super) struct Producer {
     pub(super) instance: Instance,
     pub(super) opened_at: Offset,
     pub(super) next: Sequence,
-    window: OrdMap<Sequence, Slot>,
+    window: Window,
     /// First number of each interval, and one past its last.
     sealed: OrdMap<Sequence, Sequence>,
     pub(super) retired: bool,
-}
-
-/// A batch in the window, under its first sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot {
-    count: u32,
-    offset: Offset,
-    digest: [u8; 16],
 }
 
 /// What a producer says to a batch that it does not refuse.
@@ -82,7 +75,7 @@ impl Producer {
             instance: Instance::default(),
             opened_at: end,
             next: Sequence(0),
-            window: OrdMap::new(),
+            window: Window::default(),
             sealed: OrdMap::new(),
             retired: false,
         }
@@ -131,11 +124,11 @@ impl Producer {
     /// What became of a batch whose numbers are all below `next` and not sealed.
     fn lookup(&self, batch: &Batch) -> Result<AppendVerdict, Refusal> {
         let (first, end) = (batch.first_sequence(), batch.end_sequence());
-        let Some((&slot_first, slot)) = self.window.get_prev(&first) else {
+        let Some(slot) = self.window.at(first) else {
             return Err(Refusal::AlreadyCommitted { next: self.next });
         };
-        if slot_first != first || slot.count != batch.count() {
-            return Ok(AppendVerdict::Recut { places: self.places(slot_first, first, end) });
+        if slot.first != first || slot.count != batch.count() {
+            return Ok(AppendVerdict::Recut { places: self.places(first, end) });
         }
         if slot.digest != batch.digest() {
             return Err(Refusal::SequenceReused { first, offset: slot.offset });
@@ -143,12 +136,12 @@ impl Producer {
         Ok(AppendVerdict::Known { first: slot.offset })
     }
 
-    /// Where the numbers `first..end` lie, from the batch at `slot_first` on.
-    fn places(&self, slot_first: Sequence, first: Sequence, end: Sequence) -> Vec<Span> {
+    /// Where the numbers `first..end` lie.
+    fn places(&self, first: Sequence, end: Sequence) -> Vec<Span> {
         let mut places: Vec<Span> = Vec::new();
-        for (&from, slot) in self.window.range(slot_first..end) {
-            let skipped = first.0.saturating_sub(from.0);
-            let taken = end.0.min(from.0 + u64::from(slot.count)) - from.0 - skipped;
+        for slot in self.window.from(first).take_while(|slot| slot.first < end) {
+            let skipped = first.0.saturating_sub(slot.first.0);
+            let taken = end.min(slot.end()).0 - slot.first.0 - skipped;
             let offset = slot.offset.plus(skipped);
             let count = u32::try_from(taken).expect("no more than the batch's count, which is a u32");
             match places.last_mut() {
@@ -195,8 +188,8 @@ impl Producer {
         if self.sealed_within(sequence, sequence.plus(1)).is_some() {
             return Ok(Resolved::Sealed);
         }
-        let slot = self.window.get_prev(&sequence);
-        Ok(Resolved::Committed { offset: slot.map(|(first, slot)| slot.offset.plus(sequence.0 - first.0)) })
+        let slot = self.window.at(sequence);
+        Ok(Resolved::Committed { offset: slot.map(|slot| slot.offset.plus(sequence.0 - slot.first.0)) })
     }
 
     pub(super) fn absorb_open(&mut self, opening: &Opening, end: Offset) {
@@ -209,10 +202,10 @@ impl Producer {
     pub(super) fn absorb_append(&mut self, written: &Written) {
         let (first, count) = (written.batch.first_sequence(), written.batch.count());
         debug_assert_eq!(first, self.next, "a batch is absorbed only where the table expects it");
-        let slot = Slot { count, offset: written.base, digest: written.batch.digest() };
-        self.window.insert(first, slot);
+        self.window.push(Slot { first, count, offset: written.base, digest: written.batch.digest() });
         self.next = first.plus(count.into());
-        self.trim(written.settled);
+        // Forgotten one by one is what the client will not resend.
+        self.window.trim(|len, oldest| len > IN_FLIGHT_BATCHES_MAX || oldest.end() <= written.settled);
     }
 
     pub(super) fn absorb_seal(&mut self, sealing: &Sealing) {
@@ -225,26 +218,14 @@ impl Producer {
 
     pub(super) fn absorb_retire(&mut self) {
         self.retired = true;
-        self.window = OrdMap::new();
+        self.window = Window::default();
         self.sealed = OrdMap::new();
-    }
-
-    /// Forgets one by one what the client will not resend, but never the newest batch.
-    fn trim(&mut self, settled: Sequence) {
-        while self.window.len() > 1 {
-            let Some(&(first, slot)) = self.window.get_min() else { break };
-            let over_limit = self.window.len() > IN_FLIGHT_BATCHES_MAX;
-            if !over_limit && first.plus(slot.count.into()) > settled {
-                break;
-            }
-            self.window.remove(&first);
-        }
     }
 
     pub(super) fn show(&self, id: ProducerId) -> wire::Producer {
         let hidden = self.window.len().saturating_sub(SHOWN_BATCHES_MAX);
-        let batches = self.window.iter().skip(hidden).map(|(&first, slot)| Remembered {
-            first,
+        let batches = self.window.iter().skip(hidden).map(|slot| Remembered {
+            first: slot.first,
             count: slot.count,
             offset: slot.offset,
             digest: slot.digest,
@@ -279,8 +260,8 @@ impl Producer {
         numbers.iter().for_each(|number| hasher.update(&number.to_le_bytes()));
         hasher.update(&self.instance.0);
         hasher.update(self.name.as_bytes());
-        for (first, slot) in &self.window {
-            for number in [first.0, slot.count.into(), slot.offset.0] {
+        for slot in self.window.iter() {
+            for number in [slot.first.0, slot.count.into(), slot.offset.0] {
                 hasher.update(&number.to_le_bytes());
             }
             hasher.update(&slot.digest);

@@ -450,7 +450,7 @@ impl Producer {
             self.bytes -= batch.bytes.len();
             self.unsent = self.unsent.saturating_sub(1);
         }
-        self.has_doomed &= self.window.iter().any(|batch| batch.verdict.is_some());
+        self.has_doomed = self.has_doomed && self.window.iter().any(|batch| batch.verdict.is_some());
     }
 
     /// After the producer was fenced or broken: what is not open has failed, and what is open and neither waited for
