@@ -115,6 +115,9 @@ impl Producer {
 
     /// The first sealed interval that has a number in `first..end`.
     fn sealed_within(&self, first: Sequence, end: Sequence) -> Option<(Sequence, Sequence)> {
+        if self.sealed.is_empty() {
+            return None;
+        }
         let before = self.sealed.get_prev(&first).filter(|&(_, &sealed_end)| sealed_end > first);
         let (&from, &to) =
             before.or_else(|| self.sealed.get_next(&first).filter(|&(&from, _)| from < end))?;
