@@ -17,7 +17,7 @@ use rustix::{
     thread::set_current_timer_slack,
 };
 
-use sequor_client::protocol::BrokerId;
+use sequor_client::{protocol::BrokerId, transport};
 
 use super::{
     Conditions, End, Shared, Traffic,
@@ -31,7 +31,7 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 /// What is taken from one socket before the others have their turn. Count.
 const BURST_MAX: usize = 64;
 /// How far the kernel may round a timer. Nanoseconds.
-const TIMER_SLACK_NS: u64 = 1_000;
+pub(super) const TIMER_SLACK_NS: u64 = 1_000;
 /// Longest sleep: then it is looked whether the relay is to end.
 const SLEEP_MAX: Duration = Duration::from_millis(20);
 /// Pause between two looks for silent clients.
@@ -46,9 +46,9 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// A front on a free port.
-    pub(super) fn bind(id: BrokerId, broker: SocketAddr) -> io::Result<Self> {
-        Ok(Self { id, broker, socket: super::socket()? })
+    /// A front at an address; on port 0, on a free one.
+    pub(super) fn bind(id: BrokerId, listen: SocketAddr, broker: SocketAddr) -> io::Result<Self> {
+        Ok(Self { id, broker, socket: transport::socket(listen)? })
     }
 
     /// Where it is.
