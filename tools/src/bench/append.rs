@@ -11,11 +11,7 @@
 //! What counts is what was acknowledged within the window: durable on a majority. A cluster whose log has grown large is
 //! replaced by a new one, so that a sweep does not fill the disk.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{ValueEnum, ValueHint};
 use serde::Serialize;
@@ -25,13 +21,14 @@ use super::{
     advice::advice,
     limits::{LimitError, Limits},
     lists::{Point, Pressure, Stage, Sweep, between, round_trip},
-    load::{self, Load, Window},
+    load,
     machine::Machine,
     meter::Meter,
-    outcome::{self, Outcome, time},
+    outcome::{self, Outcome},
     progress::Progress,
     report::{self, Page},
-    target::Target,
+    target::{Target, place},
+    trial::{Trial, WARM_UP},
 };
 use crate::{
     cli::Global,
@@ -41,10 +38,6 @@ use crate::{
     place::Place,
 };
 
-/// Time before the window: for connections to find their speed, for files to be written to.
-const WARM_UP: Duration = Duration::from_millis(500);
-/// Round trips that are added to it: a connection begins with a small window and doubles it with each.
-const WARM_UP_ROUND_TRIPS: u32 = 20;
 /// What one log may hold of values before another load begins on it. Bytes.
 const LOG_BYTES_MAX: u64 = 1 << 30;
 
@@ -136,17 +129,11 @@ pub(super) enum SweepError {
     /// No combination is left.
     #[error("none of the batches fits a request")]
     Empty(#[source] load::TooLarge),
-    /// A directory for clusters or for the page cannot be made.
-    #[error("cannot make the directory {path}")]
-    Directory { path: String, source: std::io::Error },
 }
 
 impl Verdict for SweepError {
     fn exit(&self) -> Exit {
-        match self {
-            Self::Empty(_) => Exit::Usage,
-            Self::Directory { .. } => Exit::Error,
-        }
+        Exit::Usage
     }
 }
 
@@ -275,15 +262,6 @@ fn sweep(args: &AppendArgs) -> Result<(Sweep, Vec<String>), SweepError> {
     }
 }
 
-/// Where clusters are made: in a directory of our own, on the disk that was asked for.
-pub(super) fn place(dir: Option<&PathBuf>) -> Result<Place, Failure> {
-    let Some(dir) = dir else { return Ok(Place::new(None, "sequor-bench-")?) };
-    let failed = |source| SweepError::Directory { path: dir.display().to_string(), source };
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    let own = tempfile::Builder::new().prefix("sequor-bench-").tempdir_in(dir).map_err(failed)?;
-    Ok(Place::Temporary(own))
-}
-
 /// Measures all loads on clusters of one kind.
 async fn measure_stage(
     args: &AppendArgs,
@@ -311,7 +289,9 @@ async fn measure_stage(
             }
         };
         progress.begin(&Outcome::title(point));
-        let outcome = measure(&mut at, point, Duration::from_secs(args.seconds), progress).await?;
+        let length = Duration::from_secs(args.seconds);
+        let trial = Trial::run(&mut at, point, length, progress, Meter::new).await?;
+        let outcome = Outcome::new(&at, point, length, &trial);
         progress.end(&format!("{}: {}", Outcome::title(point), outcome.line()));
         held += outcome.records * point.size;
         results.push(outcome);
@@ -333,48 +313,5 @@ async fn start(
     if args.existing {
         return Target::existing(global).await;
     }
-    let target = Target::start(&place.path().join("cluster"), *stage, &args.set, global).await?;
-    if let (Some(timing), false) = (target.timing, stage.rtt.is_zero()) {
-        let (heartbeat, election) = (timing.heartbeat_ms, timing.election_ms);
-        let (rtt, longest) = (time(super::meter::micros(stage.rtt)), 2 * election);
-        progress.news(&format!(
-            "round trip {rtt}: heartbeats every {heartbeat} ms, elections after {election} to {longest} ms"
-        ));
-    }
-    Ok(target)
-}
-
-/// One load on a cluster.
-async fn measure(
-    target: &mut Target,
-    point: &Point,
-    length: Duration,
-    progress: &Progress,
-) -> Result<Outcome, Failure> {
-    target.rest().await?;
-    let load = Load::prepare(&target.client, point).await?;
-    let start = Instant::now();
-    let from = start + WARM_UP + target.stage.rtt * WARM_UP_ROUND_TRIPS;
-    let window = Window { from, to: from + length };
-    let overflowed = target.overflowed();
-    let meter = Arc::new(Mutex::new(Meter::new(window)));
-    let noted = Arc::clone(&meter);
-    // On its own, so that it is not asked each time that something else in this thread has news.
-    let run = tokio::spawn(load.run(window, move |answered| {
-        noted.lock().unwrap_or_else(PoisonError::into_inner).note(answered);
-    }));
-    let followed = progress.follow(start, window.to - start);
-    let watched = async {
-        tokio::select! {
-            never = followed => match never {},
-            costs = target.watch(window, point.size) => costs,
-        }
-    };
-    let ran = async { run.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) };
-    // A load that fails is not waited for.
-    let (costs, ()) = tokio::try_join!(watched, ran)?;
-    target.check()?;
-    let costs = (costs, target.overflowed() - overflowed);
-    let meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(Outcome::new(target, point, length, &meter, costs))
+    Target::start(place, *stage, &args.set, (global, progress)).await
 }

@@ -72,6 +72,11 @@ impl Processes {
         Ok(all)
     }
 
+    /// Processor time that they used since an earlier look. Microseconds.
+    pub(super) fn cpu_us_since(&self, before: &Self) -> u64 {
+        self.cpu_us.saturating_sub(before.cpu_us)
+    }
+
     /// What they had written to the disk. Bytes.
     pub(super) fn written(&self) -> u64 {
         self.written

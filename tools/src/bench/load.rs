@@ -72,6 +72,13 @@ pub(super) struct Answered {
     pub(super) records: u64,
 }
 
+impl Answered {
+    /// How long it took.
+    pub(super) fn took(&self) -> Duration {
+        self.at.saturating_duration_since(self.begun)
+    }
+}
+
 /// See the file's header.
 #[derive(Debug)]
 pub(super) struct Load {

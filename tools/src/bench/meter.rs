@@ -5,7 +5,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::load::{Answered, Window};
+use super::{
+    load::{Answered, Window},
+    trial::Recorder,
+};
 
 /// Significant digits of the histogram.
 const DIGITS: u8 = 3;
@@ -37,14 +40,6 @@ impl Meter {
         Self { window, requests: 0, records: 0, histogram: histogram() }
     }
 
-    pub(super) fn note(&mut self, answered: Answered) {
-        if self.window.contains(answered.at) {
-            self.requests += 1;
-            self.records += answered.records;
-            self.histogram.saturating_record(micros(answered.at.saturating_duration_since(answered.begun)));
-        }
-    }
-
     pub(super) fn requests(&self) -> u64 {
         self.requests
     }
@@ -55,6 +50,16 @@ impl Meter {
 
     pub(super) fn latency(&self) -> Latency {
         latency(&self.histogram)
+    }
+}
+
+impl Recorder for Meter {
+    fn note(&mut self, answered: Answered) {
+        if self.window.contains(answered.at) {
+            self.requests += 1;
+            self.records += answered.records;
+            self.histogram.saturating_record(micros(answered.took()));
+        }
     }
 }
 

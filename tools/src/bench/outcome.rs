@@ -10,6 +10,7 @@ use super::{
     lists::{Point, Pressure},
     meter::{Latency, Meter, micros},
     target::Target,
+    trial::Trial,
 };
 use crate::{
     table::{Table, Tone},
@@ -95,8 +96,7 @@ impl Outcome {
         target: &Target,
         point: &Point,
         length: Duration,
-        meter: &Meter,
-        (costs, relay_overflowed): (Costs, u64),
+        Trial { recorder: meter, costs, overflowed }: &Trial<Meter>,
     ) -> Self {
         let seconds = length.as_secs_f64();
         let per_s = |count: u64| count as f64 / seconds;
@@ -121,8 +121,8 @@ impl Outcome {
             records_per_s: per_s(meter.records()),
             bytes_per_s: per_s(meter.records() * point.size),
             latency: meter.latency(),
-            costs,
-            relay_overflowed,
+            costs: *costs,
+            relay_overflowed: *overflowed,
         }
     }
 

@@ -1,33 +1,105 @@
 //! The cluster that is measured: one of our own, child processes behind a relay or not, or that of the context.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
+use clap::ValueHint;
+use thiserror::Error;
 use tokio::time::sleep;
 
 use sequor_client::{Client, Config};
 
 use super::{
     gauges::{Costs, ProcError, Processes, Sample},
-    lists::{Stage, Timing},
+    lists::{Stage, Timing, between, round_trip},
     load::Window,
+    meter::micros,
+    outcome::time,
+    progress::Progress,
 };
 use crate::{
     cli::Global,
     cluster::{Cluster, LOOK, free_addresses, wait_for_leader},
-    exit::Failure,
+    exit::{Exit, Failure, Verdict},
+    place::Place,
     relay::{Conditions, Relay},
     remote,
 };
 
+/// Name of a cluster's directory.
+const CLUSTER: &str = "cluster";
 /// Most bytes in flight of one producer: more than any broker takes at once.
 const IN_FLIGHT_BYTES: usize = 256 << 20;
 /// Time without a byte written to the disk after which brokers are at rest: they have filled their spare segments.
 const REST: Duration = Duration::from_millis(200);
 /// Longest wait for that. A disk that takes longer is busy with somebody else.
 const REST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The one cluster that is measured, by commands that sweep over something else.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct OneCluster {
+    /// Brokers in the cluster.
+    #[arg(long, default_value = "3", value_parser = between(1..=9))]
+    pub(super) brokers: u64,
+
+    /// The way between any two programs, there and back: 0, 500us, 5ms, up to 2s.
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = round_trip)]
+    pub(super) rtt: Duration,
+
+    /// Measure the cluster of the context, instead of one of its own. What is written stays in its log.
+    #[arg(long, conflicts_with_all = ["brokers", "rtt", "set"])]
+    pub(super) existing: bool,
+
+    /// Make the cluster in this directory. It has to be on the disk that is to be measured.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) dir: Option<PathBuf>,
+
+    /// Set one key of the brokers' configuration. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = crate::serve::assignment)]
+    pub(super) set: Vec<(String, String)>,
+}
+
+impl OneCluster {
+    /// Starts it, or connects to it.
+    pub(super) async fn target(
+        &self,
+        place: &Place,
+        global: &Global,
+        progress: &Progress,
+    ) -> Result<Target, Failure> {
+        if self.existing {
+            return Target::existing(global).await;
+        }
+        let stage = Stage { brokers: self.brokers, rtt: self.rtt };
+        progress.begin("a cluster starts");
+        Target::start(place, stage, &self.set, (global, progress)).await
+    }
+}
+
+/// There is no directory for clusters.
+#[derive(Debug, Error)]
+#[error("cannot make a directory for clusters in {dir}")]
+pub(super) struct DirError {
+    dir: String,
+    source: std::io::Error,
+}
+
+impl Verdict for DirError {
+    fn exit(&self) -> Exit {
+        Exit::Error
+    }
+}
+
+/// Where clusters are made: in a directory of our own, on the disk that was asked for.
+pub(super) fn place(dir: Option<&PathBuf>) -> Result<Place, Failure> {
+    let Some(dir) = dir else { return Ok(Place::new(None, "sequor-bench-")?) };
+    let failed = |source| DirError { dir: dir.display().to_string(), source };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let own = tempfile::Builder::new().prefix("sequor-bench-").tempdir_in(dir).map_err(failed)?;
+    Ok(Place::Temporary(own))
+}
 
 /// See the file's header. Fields end in their order: clients before brokers, brokers before their network.
 #[derive(Debug)]
@@ -45,13 +117,14 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Starts brokers in a directory that is not there yet, and waits until they have a leader.
+    /// Starts brokers, and waits until they have a leader. One cluster at a time has the place.
     pub(super) async fn start(
-        dir: &Path,
+        place: &Place,
         stage: Stage,
         set: &[(String, String)],
-        global: &Global,
+        (global, progress): (&Global, &Progress),
     ) -> Result<Self, Failure> {
+        let dir = &place.path().join(CLUSTER);
         let listens = free_addresses(usize::try_from(stage.brokers).expect("it has a limit"))?;
         let relay = (!stage.rtt.is_zero()).then(|| Relay::start(&listens, 0)).transpose()?;
         if let Some(relay) = &relay {
@@ -66,11 +139,18 @@ impl Target {
             cluster.set(id, "election_ms", timing.election_ms.to_string());
             set.iter().for_each(|(key, value)| cluster.set(id, key, value));
         }
+        if !stage.rtt.is_zero() {
+            let (rtt, Timing { heartbeat_ms, election_ms }) = (time(micros(stage.rtt)), timing);
+            progress.news(&format!(
+                "round trip {rtt}: heartbeats every {heartbeat_ms} ms, elections after {election_ms} to {} ms",
+                2 * election_ms
+            ));
+        }
         cluster.launch_all()?;
         let config = within(Config::load(cluster.context())?, global);
         let client = Client::connect(&config).await?;
         wait_for_leader(&mut cluster, &client, &config).await?;
-        let (cluster, timing, dir) = (Some(cluster), Some(timing), Some(dir.to_path_buf()));
+        let (cluster, timing, dir) = (Some(cluster), Some(timing), Some(dir.clone()));
         Ok(Self { client, config, cluster, relay, stage, timing, dir })
     }
 
