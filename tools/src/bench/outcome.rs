@@ -142,10 +142,11 @@ impl Outcome {
     }
 }
 
-/// A time for people: 87 us, 1.24 ms, 12.4 ms, 1.24 s.
+/// A time for people: 0, 87 us, 1.24 ms, 12.4 ms, 1.24 s.
 pub(super) fn time(us: u64) -> String {
     let (value, unit) = match us {
-        0..1_000 => return format!("{us} us"),
+        0 => return "0".to_owned(),
+        1..1_000 => return format!("{us} us"),
         1_000..1_000_000 => (us as f64 / 1e3, "ms"),
         _ => (us as f64 / 1e6, "s"),
     };
@@ -293,7 +294,7 @@ mod tests {
     #[test]
     fn times_and_numbers_read_well() {
         let times: Vec<_> = [0, 87, 1_240, 12_400, 1_240_000].map(time).to_vec();
-        assert_eq!(times, ["0 us", "87 us", "1.24 ms", "12.4 ms", "1.24 s"]);
+        assert_eq!(times, ["0", "87 us", "1.24 ms", "12.4 ms", "1.24 s"]);
         let numbers: Vec<_> = [0.5, 12.345, 123.4, 12_345.6].map(short).to_vec();
         assert_eq!(numbers, ["0.50", "12.3", "123", "12,346"]);
         assert_eq!(table(&[example(10, 1, 1e4), example(1, 1, 1e3)]).lines().count(), 3);

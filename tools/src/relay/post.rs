@@ -339,6 +339,36 @@ mod tests {
         }
     }
 
+    /// What it carries: `cargo test --release -p sequor carried -- --nocapture` prints it.
+    #[test]
+    fn what_is_carried_is_told() {
+        const DATAGRAM_BYTES: usize = 6500;
+        const BURST: usize = 16;
+        const BURSTS: usize = 600;
+        // The sockets of this test have the kernel's own buffers, of 200 KiB.
+        const AHEAD: usize = 1;
+        for delay in [Duration::ZERO, Duration::from_micros(100)] {
+            let town = Town::new();
+            town.relay.set_all(Conditions { delay, ..Conditions::default() });
+            let datagram = [7; DATAGRAM_BYTES];
+            let mut buffer = [0; DATAGRAM_BYTES + 1];
+            let send = || {
+                (0..BURST).for_each(|_| _ = town.brokers[0].send_to(&datagram, town.front(1)).unwrap());
+            };
+            let start = Instant::now();
+            // Some bursts are on their way, as a connection would have them, and never more than the sockets hold.
+            (0..AHEAD).for_each(|_| send());
+            for _ in AHEAD..BURSTS {
+                send();
+                for _ in 0..BURST {
+                    assert_eq!(town.brokers[1].recv_from(&mut buffer).unwrap().0, DATAGRAM_BYTES);
+                }
+            }
+            let bytes = DATAGRAM_BYTES * BURST * (BURSTS - AHEAD);
+            println!("{delay:?}: {:.0} MB/s", bytes as f64 / start.elapsed().as_secs_f64() / 1e6);
+        }
+    }
+
     #[test]
     fn a_bad_link_loses_and_doubles() {
         let town = Town::new();

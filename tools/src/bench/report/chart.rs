@@ -4,11 +4,13 @@
 //! mapped to, with a mark at each value that was measured. Colours are numbers that stand for names (`INK`, a line's
 //! place): the page's style gives each its colour, one by day and one by night.
 
+use std::cmp::Ordering;
+
 use plotters::{
     coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged},
     prelude::{
-        ChartBuilder, Circle, Color, DashedLineSeries, DrawingAreaErrorKind, DrawingBackend, IntoDrawingArea,
-        IntoFont, LineSeries, RGBColor, SVGBackend, ShapeStyle, Text,
+        ChartBuilder, Circle, Color, DashedLineSeries, DrawingAreaErrorKind, DrawingBackend, EmptyElement,
+        IntoDrawingArea, IntoFont, LineSeries, RGBColor, SVGBackend, ShapeStyle, Text,
     },
     style::text_anchor::{HPos, Pos, VPos},
 };
@@ -195,16 +197,19 @@ impl Chart {
             .y_label_formatter(&|place| (self.written)(10_f64.powf(*place)))
             .draw()?;
         let place = |(value, measured): &(f64, f64)| (self.across.place(*value), measured.log10());
-        for (at, bound) in (0..).zip(&self.bounds) {
+        for bound in &self.bounds {
             let points: Vec<_> = bound.points.iter().map(place).collect();
             let style = ShapeStyle::from(&BOUND).stroke_width(2);
             chart.draw_series(DashedLineSeries::new(points.iter().copied(), 8, 6, style))?;
-            let Some(last) = points.last() else { continue };
-            let anchor = Pos::new(HPos::Right, VPos::Bottom);
+            let (Some(first), Some(last)) = (points.first(), points.last()) else { continue };
+            // Where nothing measured is near: above a bound that is level, else below its lower end.
+            let (at, shift, anchor) = match first.1.total_cmp(&last.1) {
+                Ordering::Equal => (last, (0, -4), Pos::new(HPos::Right, VPos::Bottom)),
+                Ordering::Less => (first, (22, 8), Pos::new(HPos::Left, VPos::Top)),
+                Ordering::Greater => (last, (-8, 8), Pos::new(HPos::Right, VPos::Top)),
+            };
             let font = ("sans-serif", SMALL_TEXT).into_font().color(&BOUND).pos(anchor);
-            // Two that end together stand above each other.
-            let name = Text::new(bound.name.clone(), (0, -4 - 15 * at), font);
-            chart.draw_series([plotters::element::EmptyElement::at(*last) + name])?;
+            chart.draw_series([EmptyElement::at(*at) + Text::new(bound.name.clone(), shift, font)])?;
         }
         for line in &self.lines {
             let points: Vec<_> = line.points.iter().filter(|(_, value)| *value > 0.0).map(place).collect();

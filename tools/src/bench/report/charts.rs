@@ -12,6 +12,8 @@ use super::{
 
 /// Most things that are drawn across: each gives two charts.
 const ACROSS_MAX: usize = 3;
+/// Fewest values of a second thing to draw across: two make no curve, and are lines in the other charts.
+const VALUES_MIN: usize = 3;
 
 /// Something that can be varied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +124,11 @@ pub(super) fn of(outcomes: &[Outcome], limits: Option<&Limits>) -> Vec<Chart> {
         let lines = lines(outcomes, *dimension, &varied);
         [records(outcomes, *dimension, &lines, limits), latency(outcomes, *dimension, &lines)]
     };
-    across.iter().take(ACROSS_MAX).flat_map(pair).collect()
+    let is_curve = |(at, dimension): &(usize, &Dimension)| {
+        *at == 0 || **dimension == Dimension::RoundTrip || dimension.values(outcomes).len() >= VALUES_MIN
+    };
+    let across = across.iter().enumerate().filter(is_curve).take(ACROSS_MAX);
+    across.flat_map(|(_, dimension)| pair(dimension)).collect()
 }
 
 /// Measurements that differ in nothing but what is drawn across, with a name.
@@ -210,13 +216,13 @@ fn bounds(outcomes: &[Outcome], across: Dimension, limits: &Limits) -> Vec<Bound
             let one = limits.one_by_one(first.brokers, first.rtt_us);
             // Beyond what the disk takes the other bound says nothing.
             let one_request = |batch: u64| (one * batch as f64).min(disk);
-            let name = format!("1 request at a time, round trip {}", time(first.rtt_us));
+            let name = format!("1 request at a time, round trip {}: sync and network", time(first.rtt_us));
             vec![disk_bound(), Bound { name, points: over(&one_request) }]
         }
         Dimension::RoundTrip => vec![
             disk_bound(),
             Bound {
-                name: "one by one".to_owned(),
+                name: "one by one: sync and network".to_owned(),
                 points: over(&|rtt| limits.one_by_one(first.brokers, rtt)),
             },
         ],
@@ -237,7 +243,11 @@ mod tests {
             [1, 16].iter().flat_map(|batch| [1, 8].map(|flying| example(*batch, flying, 1e3))).collect();
         let charts = of(&near, Some(&EXAMPLE));
         let titles: Vec<_> = charts.iter().map(|chart| chart.title.as_str()).collect();
-        assert_eq!(titles.len(), 4, "over batches and over requests in flight: {titles:?}");
+        assert_eq!(
+            titles.len(),
+            2,
+            "over batches; two counts of requests in flight are no curve: {titles:?}"
+        );
         let names: Vec<_> = charts[0].lines.iter().map(|line| line.name.as_str()).collect();
         assert_eq!(names, ["1 in flight", "8 in flight"]);
         assert_eq!(charts[0].bounds.len(), 2);

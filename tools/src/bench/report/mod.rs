@@ -170,13 +170,15 @@ fn figure(chart: &Chart) -> String {
         let dashed = if line.is_dashed { " dashed" } else { "" };
         let _ = write!(
             legend,
-            "<span class=\"key l{}{dashed}\"></span><span class=\"name\">{}</span>\n",
+            "<span class=\"name\"><span class=\"key l{}{dashed}\"></span>{}</span>\n",
             line.colour % COLOURS,
             escaped(&line.name)
         );
     }
     if !chart.bounds.is_empty() {
-        legend.push_str("<span class=\"key bound dashed\"></span><span class=\"name\">bounds</span>\n");
+        legend.push_str(
+            "<span class=\"name\"><span class=\"key bound dashed\"></span>what the machine allows</span>\n",
+        );
     }
     let title = element("figcaption", &chart.title);
     format!("<figure>{title}{}<div class=\"legend\">{legend}</div></figure>\n", chart.svg())
@@ -323,7 +325,7 @@ figure{margin:28px 0}figcaption{font-weight:600;margin-bottom:4px}\
 svg{display:block;width:100%;height:auto}\
 .legend{color:var(--faint);font-size:14px;padding-left:86px}\
 .key{display:inline-block;width:26px;border-top:3px solid;vertical-align:middle;margin-right:6px}\
-.key.dashed{border-top-style:dashed}.bound{border-color:var(--bound)}.name{margin-right:18px}\
+.key.dashed{border-top-style:dashed}.bound{border-color:var(--bound)}.name{margin-right:18px;white-space:nowrap;display:inline-block}\
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}\
 th,td{padding:3px 9px;text-align:right;white-space:nowrap}th{color:var(--faint);font-weight:600}\
 tbody tr:nth-child(odd){background:var(--band)}\
@@ -392,8 +394,5 @@ mod tests {
         for line in 0..COLOURS {
             assert_eq!(page.matches(&format!("--l{line}:#")).count(), 2);
         }
-        assert!(
-            page.contains("records a second") && page.contains("microseconds") || page.contains("latency")
-        );
     }
 }
