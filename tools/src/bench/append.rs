@@ -36,6 +36,7 @@ use crate::{
     interruption::Interruptions,
     output,
     place::Place,
+    visible::visible_path,
 };
 
 /// What one log may hold of values before another load begins on it. Bytes.
@@ -176,7 +177,7 @@ fn tell(args: &AppendArgs, findings: &Findings) -> Result<(), Failure> {
     if let Some(dir) = &args.report {
         let path = report::write(dir, &Page::of(findings))?;
         output::tell(&match args.output {
-            Form::Table => format!("The report is {}\n\n", path.display()),
+            Form::Table => format!("The report is {}\n\n", visible_path(&path)),
             Form::Json | Form::Csv => String::new(),
         })?;
     }

@@ -94,7 +94,7 @@ impl Page {
         body.push_str(&element("h2", "How it was measured"));
         body.push_str(&element("p", METHOD));
         let csv = element("pre", &outcome::csv(&findings.results));
-        let _ = write!(body, "<details><summary>All figures as CSV</summary>{csv}</details>\n");
+        let _ = writeln!(body, "<details><summary>All figures as CSV</summary>{csv}</details>");
         Self(format!(
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\
@@ -168,9 +168,9 @@ fn figure(chart: &Chart) -> String {
     let mut legend = String::new();
     for line in &chart.lines {
         let dashed = if line.is_dashed { " dashed" } else { "" };
-        let _ = write!(
+        let _ = writeln!(
             legend,
-            "<span class=\"name\"><span class=\"key l{}{dashed}\"></span>{}</span>\n",
+            "<span class=\"name\"><span class=\"key l{}{dashed}\"></span>{}</span>",
             line.colour % COLOURS,
             escaped(&line.name)
         );
@@ -323,6 +323,7 @@ h1{font-size:26px;margin:0 0 12px}h2{font-size:19px;margin:36px 0 8px}\
 .doubt{color:var(--bound)}\
 figure{margin:28px 0}figcaption{font-weight:600;margin-bottom:4px}\
 svg{display:block;width:100%;height:auto}\
+svg text{paint-order:stroke;stroke:var(--paper);stroke-width:4px;stroke-linejoin:round}\
 .legend{color:var(--faint);font-size:14px;padding-left:86px}\
 .key{display:inline-block;width:26px;border-top:3px solid;vertical-align:middle;margin-right:6px}\
 .key.dashed{border-top-style:dashed}.bound{border-color:var(--bound)}.name{margin-right:18px;white-space:nowrap;display:inline-block}\
