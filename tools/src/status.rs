@@ -265,7 +265,8 @@ mod tests {
               "commit": 11, "applied": 10, "end_offset": 9, "is_full": false, "reachable": true,
               "counters": {
                   "log_syncs": 0, "vote_syncs": 0, "blocks": 0, "block_bytes": 0, "proposals": 0, "batches": 0,
-                  "records": 0, "duplicates": 0, "elections_won": 0,
+                  "records": 0, "duplicates": 0, "elections_won": 0, "sends": 0, "datagrams_sent": 0, "bytes_sent": 0,
+                  "receives": 0, "datagrams_received": 0, "bytes_received": 0,
               } },
             { "id": 2, "address": "127.0.0.1:7402", "role": null, "term": null, "leader": null, "last_index": null,
               "commit": null, "applied": null, "end_offset": null, "is_full": null, "reachable": false,

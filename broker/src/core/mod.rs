@@ -105,6 +105,24 @@ pub struct Settings {
     pub seed: u64,
 }
 
+/// What passed the socket of a broker since it started. Counts. The core knows of no socket: its driver tells it, so that
+/// one answer holds all that a broker counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// System calls that sent something.
+    pub sends: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Bytes of those datagrams.
+    pub bytes_sent: u64,
+    /// System calls that received something.
+    pub receives: u64,
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Bytes of those datagrams.
+    pub bytes_received: u64,
+}
+
 /// An answer to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -143,6 +161,7 @@ pub struct Core {
     replies: VecDeque<Reply>,
     outbox: VecDeque<(BrokerId, PeerMessage)>,
     counters: Counters,
+    traffic: Traffic,
     led_term: Option<u64>,
     /// What clients were last told of who leads.
     told: Option<Leads>,
@@ -175,6 +194,7 @@ impl Core {
             replies: VecDeque::new(),
             outbox: VecDeque::new(),
             counters: Counters::default(),
+            traffic: Traffic::default(),
             led_term: None,
             told: None,
             halt: None,
@@ -332,6 +352,11 @@ impl Core {
         self.applied_index
     }
 
+    /// Takes what has passed the broker's socket until now, for [`Core::status`] to tell.
+    pub fn handle_traffic(&mut self, traffic: Traffic) {
+        self.traffic = traffic;
+    }
+
     /// This broker's own view of itself.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -351,6 +376,12 @@ impl Core {
                 vote_syncs: log.vote_syncs,
                 blocks: log.blocks,
                 block_bytes: log.block_bytes,
+                sends: self.traffic.sends,
+                datagrams_sent: self.traffic.datagrams_sent,
+                bytes_sent: self.traffic.bytes_sent,
+                receives: self.traffic.receives,
+                datagrams_received: self.traffic.datagrams_received,
+                bytes_received: self.traffic.bytes_received,
                 ..self.counters
             },
         }

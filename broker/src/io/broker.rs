@@ -10,6 +10,7 @@ use std::{
     fmt,
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,13 +22,16 @@ use sequor_client::protocol::{
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
+    counted_socket::CountedSocket,
     exchange::{Budget, Exchange},
     limits::TOTAL_IN_FLIGHT_BYTES_MAX,
     peer_link::PeerLink,
     pins::{PinError, Pins},
     tls::Tls,
 };
-use crate::core::{Caller, Core, PeerHello, PeerMessage, Reply, SessionId, Subscription, time::Time};
+use crate::core::{
+    Caller, Core, PeerHello, PeerMessage, Reply, SessionId, Subscription, Traffic, time::Time,
+};
 
 /// What a subscription waits for: a change of either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub(super) enum Mailbox {
 #[derive(Debug)]
 pub(super) struct Network {
     pub(super) endpoint: Endpoint,
+    /// What the endpoint sends and receives through.
+    pub(super) socket: Arc<CountedSocket>,
     pub(super) listens_on: SocketAddr,
     pub(super) tls: Tls,
     /// For links to peers.
@@ -263,6 +269,11 @@ impl Broker {
     /// The socket.
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.network.endpoint
+    }
+
+    /// What has passed the socket.
+    pub(super) fn traffic(&self) -> Traffic {
+        self.network.socket.traffic()
     }
 
     /// The socket's own address.

@@ -135,6 +135,7 @@ impl Driver {
         let mut core = broker.core();
         let now = broker.now();
         core.handle_tick(now);
+        core.handle_traffic(broker.traffic());
         core.pass(now, wall_ms());
         check(&broker, &core)?;
         self.carry_out(&mut core);

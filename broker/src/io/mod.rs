@@ -25,6 +25,7 @@
 //! | `session.rs`, `requests.rs`, `exchange.rs`, `subscription.rs`, `client_stream.rs` | one client, its streams, what is unanswered on them |
 //! | `peer_link.rs`, `peer_inbox.rs`, `peer_hello.rs`, `peer_stream.rs` | the way to a peer and the way from it |
 //! | `pins.rs` | which data directory each peer is known by |
+//! | `counted_socket.rs` | the one socket, and what passes it |
 //! | `worker.rs` | the two threads that may block |
 //! | `tls.rs`, `reset.rs`, `close.rs` | who may speak as what; how connections end |
 //! | `limits.rs` | every bound, with its unit |
@@ -33,6 +34,7 @@ mod broker;
 mod causes;
 mod client_stream;
 mod close;
+mod counted_socket;
 mod driver;
 mod exchange;
 #[cfg(feature = "fuzzing")]

@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Instant};
 
-use quinn::{ClientConfig, Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
+use quinn::{AsyncUdpSocket, ClientConfig, Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use rustls::crypto::ring;
 use sequor_client::{
     protocol::{BrokerId, ClusterId, Incarnation, Lineage},
@@ -21,6 +21,7 @@ use sequor_wal::{Checkpoint, Disk, Identity, Log, VoteState, disk::mmap::MmapDis
 use super::{
     DataError, ServeError,
     broker::{Broker, Network},
+    counted_socket::CountedSocket,
     host::Host,
     limits::{INCOMING_BYTES_MAX, INCOMING_MAX},
     peer_link::PeerLink,
@@ -119,13 +120,18 @@ fn bind(
         .incoming_buffer_size_total(INCOMING_BYTES_MAX);
     let mut peer_config = ClientConfig::new(tls.outgoing());
     peer_config.transport_config(transport::config(Profile::Peer, config.mtu));
-    let socket = host.socket(config.listen).map_err(bound)?;
+    let socket = Arc::new(CountedSocket::new(host.socket(config.listen).map_err(bound)?));
     let runtime = Arc::new(TokioRuntime);
-    let endpoint = Endpoint::new_with_abstract_socket(endpoint_config, Some(server), socket, runtime);
+    let endpoint = Endpoint::new_with_abstract_socket(
+        endpoint_config,
+        Some(server),
+        Arc::clone(&socket) as Arc<dyn AsyncUdpSocket>,
+        runtime,
+    );
     let endpoint = endpoint.map_err(bound)?;
     let listens_on = endpoint.local_addr().map_err(bound)?;
     let clients_max = usize::try_from(config.connections_max).expect("the configuration bounds it");
-    Ok(Network { endpoint, listens_on, tls, peer_config, clients_max })
+    Ok(Network { endpoint, socket, listens_on, tls, peer_config, clients_max })
 }
 
 /// Bytes from the operating system, good enough for keys.

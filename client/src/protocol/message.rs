@@ -505,6 +505,18 @@ pub struct Counters {
     pub duplicates: u64,
     /// Elections it won.
     pub elections_won: u64,
+    /// System calls with which it sent to peers and clients.
+    pub sends: u64,
+    /// Datagrams that it sent.
+    pub datagrams_sent: u64,
+    /// Bytes of those datagrams: what UDP carried, without the headers of UDP and IP.
+    pub bytes_sent: u64,
+    /// System calls with which it received something.
+    pub receives: u64,
+    /// Datagrams that it received.
+    pub datagrams_received: u64,
+    /// Bytes of those datagrams.
+    pub bytes_received: u64,
 }
 
 /// The next records of a subscription.

@@ -158,6 +158,12 @@ pub(crate) fn responses() -> Vec<(&'static str, Response)> {
             records: 7,
             duplicates: 8,
             elections_won: 9,
+            sends: 10,
+            datagrams_sent: 11,
+            bytes_sent: 12,
+            receives: 13,
+            datagrams_received: 14,
+            bytes_received: 15,
         },
     };
     let delivery = Delivery {

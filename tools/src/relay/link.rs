@@ -11,8 +11,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Conditions, End};
 
-/// Most bytes that are on their way on one link.
-const ON_THEIR_WAY_BYTES_MAX: usize = 16 << 20;
+/// Most bytes that are on their way on one link: as much as one connection may have unacknowledged, so that a long way
+/// alone loses nothing.
+const ON_THEIR_WAY_BYTES_MAX: usize = 64 << 20;
 /// What shares are counted in.
 const THOUSAND: u32 = 1000;
 

@@ -12,7 +12,8 @@
 //! | `link.rs` | one direction between two ends: when, whether, and how often something arrives |
 //! | `delay_line.rs` | what is on its way, by the moment at which it arrives |
 //! | `visitors.rs` | the clients' ways through the relay |
-//! | `post.rs` | the thread that receives and sends |
+//! | `post.rs` | the thread that receives and sends datagrams |
+//! | `wire.rs` | the thread that carries what TCP connections say to each other |
 //!
 //! Each broker has a *front*: the address under which everybody else knows it, because that address is in the genesis and
 //! in the clients' context. Brokers listen elsewhere (`--set listen=`). A broker has one socket, so the sender's address
@@ -22,13 +23,15 @@
 //! What arrives at a broker from a peer comes from that peer's front, and what comes from a client has an address of its
 //! own for that client: nobody can tell the relay from a network. It needs no rights.
 //!
-//! Links and delay line know nothing of UDP: they say when something arrives, whatever it is.
+//! Links and delay line know nothing of UDP: they say when something arrives, whatever it is. The wire for TCP delays and
+//! does nothing else: what it lost, the system that ends its connections would send again without anybody's noticing.
 
 mod conditions;
 mod delay_line;
 mod link;
 mod post;
 mod visitors;
+mod wire;
 
 use std::{
     collections::BTreeMap,
@@ -46,7 +49,7 @@ use thiserror::Error;
 
 use sequor_client::{protocol::BrokerId, transport};
 
-pub(crate) use self::conditions::Conditions;
+pub(crate) use self::{conditions::Conditions, wire::Wire};
 use self::{
     link::Route,
     post::{Front, Post},
@@ -122,9 +125,19 @@ impl Relay {
     /// # Errors
     /// If there are no sockets or no thread.
     pub(crate) fn start(brokers: &[SocketAddr], seed: u64) -> Result<Self, RelayError> {
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let links: Vec<_> = brokers.iter().map(|broker| (anywhere, *broker)).collect();
+        Self::between(&links, seed)
+    }
+
+    /// The same with fronts at these addresses: pairs of where a broker is known, and where it listens.
+    ///
+    /// # Errors
+    /// If an address is in use, or there is no thread.
+    pub(crate) fn between(links: &[(SocketAddr, SocketAddr)], seed: u64) -> Result<Self, RelayError> {
         let shared = Arc::new(Shared::default());
         let ids = (1..).map(BrokerId);
-        let fronts = ids.zip(brokers).map(|(id, broker)| Front::bind(id, *broker));
+        let fronts = ids.zip(links).map(|(id, (front, broker))| Front::bind(id, *front, *broker));
         let fronts = fronts.collect::<io::Result<Vec<_>>>()?;
         let addresses = fronts.iter().map(Front::address).collect::<io::Result<Vec<_>>>()?;
         let post = Post::new(fronts, Arc::clone(&shared), seed);
