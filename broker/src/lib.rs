@@ -14,7 +14,8 @@
 //! randomness. `io` (feature `io`) runs it on a machine, `sim` (feature `sim`) runs a whole cluster of it in one
 //! thread and judges it from outside. `history` (feature `history`) judges what clients were told and logs hold, whoever
 //! wrote it down. `setup` (feature `setup`) makes what a broker needs before its first start, and
-//! `testing` (feature `testing`) runs a real cluster inside somebody's tests.
+//! `testing` (feature `testing`) runs a real cluster inside somebody's tests; with feature `virtual`, also one in memory, in
+//! virtual time.
 
 #[cfg(feature = "io")]
 pub mod config;
@@ -33,6 +34,6 @@ pub mod sim;
 pub mod testing;
 
 /// The examples in the project's README, so that they compile.
-#[cfg(all(doctest, feature = "testing"))]
+#[cfg(all(doctest, feature = "virtual"))]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;

@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant as StdInstant},
+    time::Duration,
 };
 
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     command::{Command, Identity, Question, Released},
     config::Config,
-    connection::Network,
+    connection::{Endpoints, Network},
     driver::{self, Health},
     error::{CallError, ConnectError, TailError},
     producer::OpenProducer,
@@ -76,9 +76,7 @@ impl Client {
         if config.brokers.is_empty() {
             return Err(ConnectError::NoBroker);
         }
-        let mut quic = tls::client_config(&config.tls)?;
-        quic.transport_config(transport::config(Profile::Client, config.mtu));
-        let network = Network::new(quic, config.mtu);
+        let network = network(&config)?;
         let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
         let (released, released_queue) = mpsc::unbounded_channel();
         let (healthy, health) = watch::channel(Health::default());
@@ -90,7 +88,7 @@ impl Client {
 
     async fn wait_for_a_broker(&self) -> Result<(), ConnectError> {
         let (config, mut health) = (&self.shared.config, self.shared.health.clone());
-        let begun = StdInstant::now();
+        let begun = Instant::now();
         let connected = timeout(config.deadline, health.wait_for(|health| health.connected)).await;
         if matches!(connected, Ok(Ok(_))) {
             return Ok(());
@@ -239,4 +237,14 @@ impl Client {
         // A driver that is gone holds nothing.
         let _gone = self.shared.released.send(released);
     }
+}
+
+fn network(config: &Config) -> Result<Network, ConnectError> {
+    #[cfg(feature = "carrier")]
+    if let Some(carrier) = &config.carrier {
+        return Ok(Network::Carried(Arc::clone(carrier)));
+    }
+    let mut quic = tls::client_config(&config.tls)?;
+    quic.transport_config(transport::config(Profile::Client, config.mtu));
+    Ok(Network::Quic(Endpoints::new(quic, config.mtu)))
 }

@@ -18,7 +18,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::Deserialize;
@@ -54,6 +54,10 @@ pub struct Config {
     pub batch_bytes: usize,
     /// Largest UDP payload to try. Bytes.
     pub mtu: u16,
+    /// What brings frames to the brokers instead of QUIC; certificates are not looked at then.
+    #[cfg(feature = "carrier")]
+    #[doc(hidden)]
+    pub carrier: Option<std::sync::Arc<dyn crate::carrier::Carrier>>,
 }
 
 /// Where certificates and key lie, in PEM.
@@ -177,7 +181,28 @@ impl Config {
             batch_records: BATCH_RECORDS_MAX,
             batch_bytes: BATCH_BYTES_MAX,
             mtu: MTU,
+            #[cfg(feature = "carrier")]
+            carrier: None,
         }
+    }
+
+    /// Where the randomness of a new client comes from.
+    pub(crate) fn seed(&self) -> u64 {
+        #[cfg(feature = "carrier")]
+        if let Some(carrier) = &self.carrier {
+            return carrier.seed();
+        }
+        rand::random()
+    }
+
+    /// The wall clock. Milliseconds since 1970; 0 on a machine whose clock stands before.
+    pub(crate) fn wall_clock(&self) -> i64 {
+        #[cfg(feature = "carrier")]
+        if let Some(carrier) = &self.carrier {
+            return carrier.wall_clock_ms();
+        }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// The same with other limits moved into what is possible.

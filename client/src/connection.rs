@@ -6,6 +6,8 @@
 //!   subscription     kind 3   one stream each: Subscribe ─►  ◄─ deliveries
 //! ```
 //!
+//! Where the configuration names a carrier (`carrier.rs`), frames travel by it instead, one by one.
+//!
 //! A connection is a task. It reports what happens to it as [`News`], under the number that it was given, so that
 //! news of a connection that was given up can be told from news of its successor.
 
@@ -23,6 +25,8 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 
+#[cfg(feature = "carrier")]
+use crate::carrier::{self, Carrier, Wire};
 use crate::{
     protocol::{
         BrokerId, ClientHello, Refusal, RequestId, Response, ServerHello, StreamKind,
@@ -102,22 +106,90 @@ pub(crate) enum News {
 
 /// The driver's end of a connection.
 #[derive(Debug)]
-pub(crate) struct Lines {
-    pub(crate) connection: Connection,
-    pub(crate) control: mpsc::Sender<Frame>,
-    pub(crate) requests: mpsc::Sender<Frame>,
+pub(crate) enum Lines {
+    /// Two streams, and the connection for those of subscriptions.
+    Quic { connection: Connection, control: mpsc::Sender<Frame>, requests: mpsc::Sender<Frame> },
+    /// A wire of the carrier.
+    #[cfg(feature = "carrier")]
+    Carried(Arc<dyn Wire>),
+}
+
+impl Lines {
+    /// Hands a frame over; false if too many wait already, or the connection is just over.
+    pub(crate) fn send(&self, frame: Frame, is_urgent: bool) -> bool {
+        match self {
+            Self::Quic { control, requests, .. } => {
+                let line = if is_urgent { control } else { requests };
+                line.try_send(frame).is_ok()
+            }
+            #[cfg(feature = "carrier")]
+            Self::Carried(wire) => {
+                wire.send(frame);
+                true
+            }
+        }
+    }
+
+    /// Where subscriptions begin.
+    pub(crate) fn source(&self) -> Source {
+        match self {
+            Self::Quic { connection, .. } => Source::Quic(connection.clone()),
+            #[cfg(feature = "carrier")]
+            Self::Carried(wire) => Source::Carried(Arc::clone(wire)),
+        }
+    }
+
+    /// Ends the connection, and tells the broker.
+    pub(crate) fn close(&self) {
+        match self {
+            Self::Quic { connection, .. } => connection.close(0_u32.into(), b""),
+            #[cfg(feature = "carrier")]
+            Self::Carried(wire) => wire.close(),
+        }
+    }
+}
+
+/// Where a subscription begins.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// A stream of its own on this connection.
+    Quic(Connection),
+    /// A wire of the carrier.
+    #[cfg(feature = "carrier")]
+    Carried(Arc<dyn Wire>),
+}
+
+/// How brokers are reached.
+#[derive(Debug)]
+pub(crate) enum Network {
+    /// As they are in reality.
+    Quic(Endpoints),
+    /// In a world where there are no sockets.
+    #[cfg(feature = "carrier")]
+    Carried(Arc<dyn Carrier>),
+}
+
+impl Network {
+    /// The sockets that were opened.
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
+        match self {
+            Self::Quic(endpoints) => endpoints.opened(),
+            #[cfg(feature = "carrier")]
+            Self::Carried(_) => Vec::new(),
+        }
+    }
 }
 
 /// The sockets of a client: one for each kind of address, opened when it is needed.
 #[derive(Debug)]
-pub(crate) struct Network {
+pub(crate) struct Endpoints {
     config: quinn::ClientConfig,
     mtu: u16,
     v4: Mutex<Option<Endpoint>>,
     v6: Mutex<Option<Endpoint>>,
 }
 
-impl Network {
+impl Endpoints {
     pub(crate) fn new(config: quinn::ClientConfig, mtu: u16) -> Self {
         Self { config, mtu, v4: Mutex::new(None), v6: Mutex::new(None) }
     }
@@ -138,8 +210,7 @@ impl Network {
         Ok(endpoint)
     }
 
-    /// The sockets that were opened.
-    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
+    fn opened(&self) -> Vec<Endpoint> {
         [&self.v4, &self.v6]
             .into_iter()
             .filter_map(|place| place.lock().unwrap_or_else(PoisonError::into_inner).clone())
@@ -162,13 +233,18 @@ impl Dial {
     /// Makes the connection and serves it until it ends. Only who drops it ends it without news.
     pub(crate) async fn run(self) {
         let (broker, link, news) = (self.broker, self.link, self.news.clone());
-        let Err(why) = self.serve().await;
+        let network = Arc::clone(&self.network);
+        let Err(why) = match &*network {
+            Network::Quic(endpoints) => self.serve(endpoints).await,
+            #[cfg(feature = "carrier")]
+            Network::Carried(carrier) => carrier::serve(self, &**carrier).await,
+        };
         // If nobody listens any more, nobody wants to know.
         let _gone = news.send(News::Lost { broker, link, why }).await;
     }
 
-    async fn serve(self) -> Result<Never, LinkError> {
-        let connection = self.connect().await?;
+    async fn serve(self, endpoints: &Endpoints) -> Result<Never, LinkError> {
+        let connection = self.connect(endpoints).await?;
         let (mut control, recv) = connection.open_bi().await?;
         let hello = encode_client_hello(&self.hello).map_err(LinkError::Hello)?;
         begin(&mut control, StreamKind::Control, hello).await?;
@@ -180,7 +256,7 @@ impl Dial {
         let _closed = control.set_priority(1);
         let (control_tx, control_rx) = mpsc::channel(FRAMES_MAX);
         let (requests_tx, requests_rx) = mpsc::channel(FRAMES_MAX);
-        let lines = Lines { connection: connection.clone(), control: control_tx, requests: requests_tx };
+        let lines = Lines::Quic { connection: connection.clone(), control: control_tx, requests: requests_tx };
         let (broker, link, hello) = (self.broker, self.link, Box::new(hello));
         let _gone = self.news.send(News::Connected { broker, link, hello, lines }).await;
         tokio::select! {
@@ -191,9 +267,9 @@ impl Dial {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, LinkError> {
+    async fn connect(&self, endpoints: &Endpoints) -> Result<Connection, LinkError> {
         let address = resolve(&self.address).await?;
-        let endpoint = self.network.endpoint(address).map_err(LinkError::Socket)?;
+        let endpoint = endpoints.endpoint(address).map_err(LinkError::Socket)?;
         let connecting = endpoint.connect(address, &server_name(self.broker));
         Ok(connecting.map_err(|source| LinkError::Connect { address, source })?.await?)
     }
@@ -268,7 +344,7 @@ pub(crate) struct Follow {
     pub(crate) link: u64,
     pub(crate) id: RequestId,
     pub(crate) subscribe: Frame,
-    pub(crate) connection: Connection,
+    pub(crate) source: Source,
     /// Places for deliveries that the caller has not taken yet: without a free one, nothing is read.
     pub(crate) places: Arc<Semaphore>,
     pub(crate) news: mpsc::Sender<News>,
@@ -278,14 +354,25 @@ impl Follow {
     /// Opens the stream and hands on what arrives until it ends.
     pub(crate) async fn run(self) {
         let (broker, link, id, news) = (self.broker, self.link, self.id, self.news.clone());
-        if let Err(why) = self.read().await {
+        let over = match self.source {
+            Source::Quic(ref connection) => {
+                let connection = connection.clone();
+                self.read(connection).await
+            }
+            #[cfg(feature = "carrier")]
+            Source::Carried(ref wire) => {
+                let wire = Arc::clone(wire);
+                carrier::follow(self, wire).await
+            }
+        };
+        if let Err(why) = over {
             tracing::debug!(%broker, error = &why as &dyn std::error::Error, "a subscription's stream ended");
         }
         let _gone = news.send(News::StreamClosed { broker, link, id }).await;
     }
 
-    async fn read(self) -> Result<(), LinkError> {
-        let (mut send, recv) = self.connection.open_bi().await?;
+    async fn read(self, connection: Connection) -> Result<(), LinkError> {
+        let (mut send, recv) = connection.open_bi().await?;
         begin(&mut send, StreamKind::Subscription, self.subscribe).await?;
         let mut frames = Frames::new(recv);
         loop {

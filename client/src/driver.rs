@@ -66,7 +66,7 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.streams.values().for_each(AbortHandle::abort);
         if let Some(lines) = &self.lines {
-            lines.connection.close(0_u32.into(), b"");
+            lines.close();
         }
         self.task.abort();
     }
@@ -95,7 +95,7 @@ pub(crate) fn start(
     };
     let (news_out, news) = mpsc::channel(NEWS_MAX);
     let driver = Driver {
-        session: Session::new(settings, rand::random(), Time(0)),
+        session: Session::new(settings, config.seed(), Time(0)),
         start,
         network: Arc::new(network),
         hello: ClientHello {
@@ -149,7 +149,10 @@ impl Driver {
         while self.closing.is_none() && !(orphaned && self.pipelines.is_empty()) {
             self.settle();
             self.set(alarm.as_mut());
+            // In this order, and not by chance: a simulated client does the same from the same seed. Nothing starves,
+            // because each kind is taken again below.
             tokio::select! {
+                biased;
                 Some(news) = news.recv() => self.hear(news),
                 command = commands.recv(), if !orphaned => match command {
                     Some(command) => self.obey(command),
@@ -160,6 +163,7 @@ impl Driver {
             }
             (1..ROUND_MAX).map_while(|_| news.try_recv().ok()).for_each(|news| self.hear(news));
             (1..ROUND_MAX).map_while(|_| commands.try_recv().ok()).for_each(|command| self.obey(command));
+            (1..ROUND_MAX).map_while(|_| released.try_recv().ok()).for_each(|gone| self.release(&gone));
             let now = self.now();
             if self.session.next_timeout() <= now {
                 self.session.handle_timeout(now);
@@ -365,8 +369,7 @@ impl Driver {
         };
         let Some(lines) = self.links.get(&broker).and_then(|link| link.lines.as_ref()) else { return };
         let is_urgent = matches!(request, Request::Status | Request::KeepAlive(_) | Request::Resolve(_));
-        let line = if is_urgent { &lines.control } else { &lines.requests };
-        if line.try_send(frame).is_err() {
+        if !lines.send(frame, is_urgent) {
             tracing::debug!(%broker, "{FRAMES_MAX} frames wait for a connection, or it is just over");
             self.lose(broker, LinkError::Ended);
         }
@@ -379,8 +382,8 @@ impl Driver {
         let Some(places) = tailing.map(|tailing| Arc::clone(&tailing.places)) else { return };
         let Some(link) = self.links.get_mut(&broker) else { return };
         let Some(lines) = &link.lines else { return };
-        let (connection, news) = (lines.connection.clone(), self.news_out.clone());
-        let follow = Follow { broker, link: link.number, id, subscribe: frame, connection, places, news };
+        let (source, news) = (lines.source(), self.news_out.clone());
+        let follow = Follow { broker, link: link.number, id, subscribe: frame, source, places, news };
         link.streams.insert(id, tokio::spawn(follow.run()).abort_handle());
     }
 

@@ -18,6 +18,9 @@
 //! | [`core`] | what a client decides, without I/O: the simulator runs this very code |
 //! | the rest (feature `driver`) | tokio and quinn around it: [`Client`], [`Producer`], [`Tail`] |
 
+#[cfg(feature = "carrier")]
+#[doc(hidden)]
+pub mod carrier;
 pub mod core;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;

@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use tokio::{
@@ -265,7 +265,7 @@ impl Producer {
     pub async fn append(&self, mut record: Record) -> Result<Acknowledgement, AppendError> {
         let deadline = Instant::now() + self.deadline;
         if record.timestamp == 0 {
-            record.timestamp = wall_clock();
+            record.timestamp = self.client.config().wall_clock();
         }
         let content = record.key.as_ref().map_or(0, bytes::Bytes::len)
             + record.value.as_ref().map_or(0, bytes::Bytes::len)
@@ -328,10 +328,4 @@ impl Drop for Producer {
     fn drop(&mut self) {
         self.client.release(Released::Producer(self.key));
     }
-}
-
-/// Milliseconds since 1970; 0 on a machine whose clock stands before.
-fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -99,6 +99,10 @@ impl Queue {
         Some(arrived)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.arrived.is_empty()
+    }
+
     fn next_entry_bytes(&self) -> Option<usize> {
         self.arrived.front().map(|arrived| arrived.task.entry_bytes())
     }

@@ -27,6 +27,7 @@ mod admission;
 pub mod effect;
 pub mod genesis;
 mod halt;
+mod idle;
 pub mod machine;
 mod node;
 mod peer;

@@ -70,6 +70,11 @@ impl Sessions {
         self.by_deadline.iter().take_while(move |(deadline, _)| *deadline <= log_time_ms).map(|(_, id)| *id)
     }
 
+    /// The log time at which the first of them is due, if nobody keeps it alive; `None` if there is none.
+    pub(super) fn first_deadline_ms(&self) -> Option<u64> {
+        self.by_deadline.get_min().map(|(deadline, _)| *deadline)
+    }
+
     /// Sessions that live.
     #[must_use]
     pub fn len(&self) -> usize {

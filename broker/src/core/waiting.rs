@@ -74,6 +74,11 @@ struct Proof {
 }
 
 impl Waiting {
+    /// True if nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.accepted.is_empty() && self.proofs.is_empty()
+    }
+
     /// Lets answers wait for the entry that was proposed at (index, term).
     pub(super) fn for_entry(&mut self, index: Index, term: Term, answers: Vec<(Caller, Answer)>) {
         let clash = self.entries.insert(index, (term, answers));

@@ -33,6 +33,12 @@ impl Clock {
         Self { rate, ahead_us: 0, wall_ms: WALL_MS }
     }
 
+    /// A clock that is right.
+    #[cfg(feature = "virtual")]
+    pub(super) fn right() -> Self {
+        Self { rate: PPM, ahead_us: 0, wall_ms: WALL_MS }
+    }
+
     /// What the monotonic clock shows at a moment of the world.
     pub(super) fn read(&self, now: Time) -> Time {
         Time(now.0 / PPM * self.rate + now.0 % PPM * self.rate / PPM + self.ahead_us)

@@ -116,7 +116,7 @@ impl World {
     pub(super) fn lose(&mut self, broker: u64) -> Result<(), Violation> {
         self.reached.note("found damage while it ran");
         self.machine(broker).lost = true;
-        self.die(broker, Death::Kill, 0)
+        self.die(broker, Death::Kill, Some(0))
     }
 
     /// Carries out what a core wants after a pass.
@@ -207,7 +207,7 @@ impl World {
         self.reached.note("disk error");
         let death = if chance(&mut self.random, 500) { Death::PowerCut } else { Death::Kill };
         let down_us = within(&mut self.random, (1_000, 1_000_000));
-        self.bury(broker, death, down_us);
+        self.bury(broker, death, Some(down_us));
         Ok(())
     }
 
@@ -240,13 +240,13 @@ impl World {
     /// Lets something go wrong, or right again.
     pub(super) fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
         match fault {
-            Fault::Die { broker, death, down_us } => return self.die(broker, death, down_us),
+            Fault::Die { broker, death, down_us } => return self.die(broker, death, Some(down_us)),
             Fault::DieAll { death, down_us } => {
                 for broker in self.brokers() {
-                    self.die(broker, death, down_us * broker)?;
+                    self.die(broker, death, Some(down_us * broker))?;
                 }
             }
-            Fault::Stop { broker, down_us } => self.begin_to_stop(broker, down_us),
+            Fault::Stop { broker, down_us } => self.begin_to_stop(broker, Some(down_us)),
             Fault::Pause { broker, for_us } => self.pause(broker, for_us),
             Fault::Isolate { broker, inward, outward } => {
                 for other in self.brokers().filter(|other| *other != broker) {
@@ -283,15 +283,15 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn die(&mut self, broker: u64, death: Death, down_us: u64) -> Result<(), Violation> {
+    /// Whatever runs on a machine dies, and is started again after so many microseconds, or not by itself.
+    pub(super) fn die(&mut self, broker: u64, death: Death, down_us: Option<u64>) -> Result<(), Violation> {
         if self.machine(broker).core.is_some() {
             self.bury(broker, death, down_us);
         }
         Ok(())
     }
 
-    /// Whatever ran on a machine runs no more; it is started again after a while.
-    fn bury(&mut self, broker: u64, death: Death, down_us: u64) {
+    fn bury(&mut self, broker: u64, death: Death, down_us: Option<u64>) {
         self.reached.note(match death {
             Death::PowerCut => "power cut",
             Death::Kill => "process killed",
@@ -304,7 +304,9 @@ impl World {
             let noticed = within(&mut self.random, (0, 1_000_000));
             self.after(noticed, Event::PeerLost { broker: peer, peer: broker });
         }
-        self.after(down_us, Event::Start { broker });
+        if let Some(down_us) = down_us {
+            self.after(down_us, Event::Start { broker });
+        }
     }
 
     /// Only as many disks may rot as leave a majority of good ones.
@@ -313,7 +315,7 @@ impl World {
         if (rotten + 1) * 2 >= self.machines.len() {
             return Ok(());
         }
-        self.die(broker, Death::Kill, down_us)?;
+        self.die(broker, Death::Kill, Some(down_us))?;
         if self.machine(broker).core.is_none() {
             self.machines[slot(broker)].rot(&mut self.random);
         }
@@ -330,7 +332,8 @@ impl World {
         }
     }
 
-    fn begin_to_stop(&mut self, broker: u64, down_us: u64) {
+    /// A broker is told to stop; it is started again so many microseconds later, or not by itself.
+    pub(super) fn begin_to_stop(&mut self, broker: u64, down_us: Option<u64>) {
         let Some(core) = self.core(broker) else { return };
         if core.leads() {
             core.hand_over();
@@ -342,7 +345,12 @@ impl World {
         self.after(patience, Event::Drain { broker, life, down_us });
     }
 
-    pub(super) fn drain(&mut self, broker: u64, life: u64, down_us: u64) -> Result<(), Violation> {
+    pub(super) fn drain(
+        &mut self,
+        broker: u64,
+        life: u64,
+        down_us: Option<u64>,
+    ) -> Result<(), Violation> {
         if let Some(core) = self.alive(broker, life).and_then(|machine| machine.core.as_mut()) {
             core.prepare_to_stop();
             self.request_pass(broker);
@@ -351,7 +359,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn stop(&mut self, broker: u64, life: u64, down_us: u64) -> Result<(), Violation> {
+    pub(super) fn stop(&mut self, broker: u64, life: u64, down_us: Option<u64>) -> Result<(), Violation> {
         if self.alive(broker, life).is_none() {
             return Ok(());
         }

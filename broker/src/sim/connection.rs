@@ -4,6 +4,9 @@
 //! wish or when one of them dies; then what is on its way is lost, and the survivor learns of it late, as with a peer
 //! that has fallen silent.
 
+#[cfg(feature = "virtual")]
+mod program;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -22,6 +25,9 @@ use super::judge::Violation;
 use super::world::{Event, World};
 use crate::core::time::Time;
 use crate::core::{Caller, Reply, SessionId, Subscription};
+
+#[cfg(feature = "virtual")]
+pub(crate) use self::program::Port;
 
 /// How long it takes until somebody notices that the other side has fallen silent. Microseconds.
 const SILENCE_US: (u64, u64) = (1_000, 1_500_000);
@@ -57,11 +63,19 @@ pub(super) enum ToClient {
     Closed,
 }
 
+/// Who made a connection.
+#[derive(Debug)]
+pub(super) enum End {
+    /// A client of this world, in one of its incarnations.
+    Client { number: usize, generation: u64 },
+    /// Somebody outside of it.
+    #[cfg(feature = "virtual")]
+    Program(Box<dyn Port>),
+}
+
 #[derive(Debug)]
 struct Connection {
-    client: usize,
-    /// Which incarnation of the client made it.
-    generation: u64,
+    end: End,
     broker: u64,
     /// When the last message in each direction arrives: the next one cannot overtake it.
     last_to_broker: Time,
@@ -86,6 +100,9 @@ struct Reader {
 pub(super) struct Connections {
     open: BTreeMap<u64, Connection>,
     next: u64,
+    /// What muted brokers have sent.
+    #[cfg(feature = "virtual")]
+    stuck: BTreeMap<u64, program::Stuck>,
 }
 
 impl Connections {
@@ -99,18 +116,18 @@ impl Connections {
     }
 
     fn of_client(&self, client: usize) -> Vec<u64> {
-        self.open.iter().filter(|(_, c)| c.client == client && !c.forgotten).map(|(id, _)| *id).collect()
+        let is_theirs = |end: &End| matches!(end, End::Client { number, .. } if *number == client);
+        self.open.iter().filter(|(_, c)| is_theirs(&c.end) && !c.forgotten).map(|(id, _)| *id).collect()
     }
 }
 
 impl World {
-    /// A client wants to talk to a broker.
-    pub(super) fn connect(&mut self, client: usize, generation: u64, broker: u64) -> u64 {
+    /// Somebody wants to talk to a broker.
+    pub(super) fn connect(&mut self, end: End, broker: u64) -> u64 {
         self.connections.next += 1;
         let id = self.connections.next;
         let connection = Connection {
-            client,
-            generation,
+            end,
             broker,
             last_to_broker: self.now,
             last_to_client: self.now,
@@ -161,13 +178,17 @@ impl World {
         for connection in self.connections.of_client(client) {
             self.forget_connection(connection);
             let Some(open) = self.connections.open.get(&connection) else { continue };
-            self.client_lost(client, open.generation, open.broker);
+            if let End::Client { generation, .. } = open.end {
+                self.client_lost(client, generation, open.broker);
+            }
         }
         self.at(self.now, Event::Wake { client });
     }
 
     /// The broker died: its clients notice after a while.
     pub(super) fn break_connections_of_broker(&mut self, broker: u64) {
+        #[cfg(feature = "virtual")]
+        self.forget_stuck(broker);
         for connection in self.connections.of_broker(broker) {
             self.fall_silent(connection);
         }
@@ -310,10 +331,15 @@ impl World {
 
     pub(super) fn arrive_at_client(&mut self, connection: u64, what: ToClient) -> Result<(), Violation> {
         let Some(open) = self.connections.open.get_mut(&connection) else { return Ok(()) };
-        let (client, generation, broker) = (open.client, open.generation, open.broker);
         if open.forgotten {
             return Ok(());
         }
+        let broker = open.broker;
+        let (client, generation) = match open.end {
+            End::Client { number, generation } => (number, generation),
+            #[cfg(feature = "virtual")]
+            End::Program(_) => return self.arrive_at_program(connection, what),
+        };
         match what {
             ToClient::Hello(hello) => self.client_connected(client, generation, &hello),
             ToClient::Frame(bytes) => {
@@ -332,9 +358,9 @@ impl World {
         self.wake(client)
     }
 
-    /// The client that something on its way will reach.
-    pub(super) fn client_of(&self, connection: u64) -> Option<usize> {
-        self.connections.open.get(&connection).map(|open| open.client)
+    /// Whom something on its way will reach; none if the connection is over.
+    pub(super) fn end_of(&self, connection: u64) -> Option<&End> {
+        self.connections.open.get(&connection).map(|open| &open.end)
     }
 }
 

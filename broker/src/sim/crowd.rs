@@ -5,7 +5,7 @@ use sequor_client::core::Transmit;
 use sequor_client::protocol::{BrokerId, Offset, RequestId, Response, ServerHello};
 
 use super::client::{Client, NEVER, client_time};
-use super::connection::{ToBroker, encode};
+use super::connection::{End, ToBroker, encode};
 use super::judge::Violation;
 use super::world::{Event, World};
 use crate::core::time::Time;
@@ -48,7 +48,7 @@ impl World {
         let generation = self.clients[number].generation;
         match transmit {
             Transmit::Connect { broker, .. } => {
-                let connection = self.connect(number, generation, broker.0);
+                let connection = self.connect(End::Client { number, generation }, broker.0);
                 let before = self.clients[number].connections.insert(broker, connection);
                 before.into_iter().for_each(|before| self.forget_connection(before));
             }

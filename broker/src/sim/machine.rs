@@ -15,19 +15,36 @@ use crate::core::genesis::Genesis;
 use crate::core::time::Time;
 use crate::core::{Core, Settings, Timing};
 
-/// Small segments, so that a run rolls often. Bytes.
-const SEGMENT_BYTES: u64 = 64 << 10;
-/// Small blocks, so that a backlog takes several tickets. Bytes.
-const BLOCK_BYTES_MAX: usize = 16 << 10;
-const TICK_US: u64 = 10_000;
-const TIMING: Timing = Timing { heartbeat_ticks: 3, election_ticks: 15 };
-/// The longest that a follower waits for a leader before it wants to be one. Microseconds.
-pub(super) const ELECTION_TIMEOUT_US: u64 = 2 * TIMING.election_ticks as u64 * TICK_US;
+/// The longest that a follower waits for a leader before it wants to be one, in a [`Build::SMALL`]. Microseconds.
+pub(super) const ELECTION_TIMEOUT_US: u64 =
+    2 * Build::SMALL.timing.election_ticks as u64 * Build::SMALL.tick_us;
 
 /// How long the disk takes for a write or a sync, in microseconds.
 const DISK_US: (u64, u64) = (20, 400);
 /// The same while it hangs.
 const HUNG_DISK_US: (u64, u64) = (50_000, 2_000_000);
+
+/// How large the parts of a broker's log are, and how patient it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Build {
+    /// Bytes.
+    pub(super) segment_bytes: u64,
+    /// Bytes.
+    pub(super) block_bytes_max: usize,
+    /// Microseconds.
+    pub(super) tick_us: u64,
+    pub(super) timing: Timing,
+}
+
+impl Build {
+    /// Small segments, so that a run rolls often; small blocks, so that a backlog takes several tickets.
+    pub(super) const SMALL: Self = Self {
+        segment_bytes: 64 << 10,
+        block_bytes_max: 16 << 10,
+        tick_us: 10_000,
+        timing: Timing { heartbeat_ticks: 3, election_ticks: 15 },
+    };
+}
 
 /// How a broker goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +60,7 @@ pub(super) enum Death {
 pub(super) struct Machine {
     pub(super) id: u64,
     pub(super) clock: Clock,
+    build: Build,
     disk: MemoryDisk,
     genesis: Genesis,
     /// Counts the times it was started. Events of an earlier life do not reach a later one.
@@ -65,13 +83,14 @@ pub(super) struct Machine {
 
 impl Machine {
     /// A machine with a fresh data directory, not started.
-    pub(super) fn new(id: u64, genesis: &Genesis, random: &mut ChaCha8Rng) -> Self {
+    pub(super) fn new(id: u64, genesis: &Genesis, build: Build, clock: Clock) -> Self {
         let disk = MemoryDisk::new();
         let identity = Identity { cluster: CLUSTER.0, lineage: LINEAGE.0, broker: id, incarnation: None };
         Identity::create(&disk, &identity).expect("the directory is empty");
         Self {
             id,
-            clock: Clock::draw(random),
+            clock,
+            build,
             disk,
             genesis: genesis.clone(),
             life: 0,
@@ -98,8 +117,8 @@ impl Machine {
         }
         let incarnation = Incarnation(identity.incarnation.unwrap_or_default());
         let settings = sequor_wal::Settings {
-            segment_bytes: SEGMENT_BYTES,
-            block_bytes_max: BLOCK_BYTES_MAX,
+            segment_bytes: self.build.segment_bytes,
+            block_bytes_max: self.build.block_bytes_max,
             ..sequor_wal::Settings::default()
         };
         let opened = sequor_wal::open(Arc::new(self.disk.clone()), &identity, settings);
@@ -116,8 +135,8 @@ impl Machine {
             broker: BrokerId(self.id),
             incarnation,
             genesis: self.genesis.clone(),
-            tick_us: TICK_US,
-            timing: TIMING,
+            tick_us: self.build.tick_us,
+            timing: self.build.timing,
             seed,
         }
     }
@@ -140,6 +159,12 @@ impl Machine {
     /// True if a fault of the disk has struck: nothing works until the next crash or kill.
     pub(super) fn disk_is_down(&self) -> bool {
         self.disk.is_down()
+    }
+
+    /// True while the disk has something to do.
+    #[cfg(feature = "virtual")]
+    pub(super) fn is_writing(&self) -> bool {
+        self.ticket.is_some()
     }
 
     /// True while the broker runs and gets time.

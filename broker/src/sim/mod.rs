@@ -15,6 +15,8 @@
 //! | `judge.rs` | what was promised, and whether it was kept |
 //! | `reading.rs` | a broker's log, as the judge reads it |
 //! | `coverage.rs` | which states were reached, and how often |
+//! | `embedded.rs` | a world without clients of its own, for programs outside of it |
+//! | `quiet.rs` | spells in which nothing happens, which are left out there |
 //! | `chance.rs` | drawing from the seed |
 //!
 //! Brokers and clients are the real ones: [`core`](crate::core) and `sequor_client::core`, in the bytes that they use on
@@ -30,10 +32,14 @@ mod cluster;
 mod connection;
 mod coverage;
 mod crowd;
+#[cfg(feature = "virtual")]
+pub(crate) mod embedded;
 mod faults;
 mod judge;
 mod machine;
 mod network;
+#[cfg(feature = "virtual")]
+mod quiet;
 mod reading;
 mod rot;
 mod world;

@@ -13,12 +13,12 @@ use crate::core::time::Time;
 
 /// How bad the network is. Probabilities are per thousand, times in microseconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Weather {
-    pub(super) delay_us: (u64, u64),
-    pub(super) loss_per_mille: u64,
-    pub(super) double_per_mille: u64,
+pub(crate) struct Weather {
+    pub(crate) delay_us: (u64, u64),
+    pub(crate) loss_per_mille: u64,
+    pub(crate) double_per_mille: u64,
     /// How often a message takes ten times as long.
-    pub(super) late_per_mille: u64,
+    pub(crate) late_per_mille: u64,
 }
 
 impl Weather {
@@ -62,6 +62,12 @@ impl Network {
 
     pub(super) fn is_cut(&self, from: u64, to: u64) -> bool {
         self.cuts.contains(&(from, to))
+    }
+
+    /// Whether every link works, and nothing is lost on it.
+    #[cfg(feature = "virtual")]
+    pub(super) fn is_sound(&self) -> bool {
+        self.cuts.is_empty() && self.weather.loss_per_mille == 0
     }
 
     /// When the copies of one datagram arrive: none if it is lost, two if it is doubled.

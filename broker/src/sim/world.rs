@@ -13,11 +13,12 @@ use sequor_client::protocol::{BrokerId, Status};
 
 use super::chance::within;
 use super::client::Client;
-use super::connection::{Connections, ToBroker, ToClient};
+use super::clock::Clock;
+use super::connection::{Connections, End, ToBroker, ToClient};
 use super::coverage::Reached;
 use super::faults::{self, Fault, Profile, Script};
 use super::judge::{Judge, Violation};
-use super::machine::{ELECTION_TIMEOUT_US, Machine};
+use super::machine::{Build, ELECTION_TIMEOUT_US, Machine};
 use super::network::{Network, Weather};
 use crate::core::Core;
 use crate::core::genesis::{Genesis, Member};
@@ -46,8 +47,8 @@ pub(super) enum Event {
     Fault(Fault),
     Start { broker: u64 },
     Resume { broker: u64, life: u64 },
-    Drain { broker: u64, life: u64, down_us: u64 },
-    Stop { broker: u64, life: u64, down_us: u64 },
+    Drain { broker: u64, life: u64, down_us: Option<u64> },
+    Stop { broker: u64, life: u64, down_us: Option<u64> },
 }
 
 /// What a run came to.
@@ -89,7 +90,7 @@ impl Summary {
 pub(super) struct World {
     pub(super) now: Time,
     pub(super) random: ChaCha8Rng,
-    events: BTreeMap<(Time, u64), Event>,
+    pub(super) events: BTreeMap<(Time, u64), Event>,
     ties: u64,
     pub(super) machines: Vec<Machine>,
     pub(super) clients: Vec<Client>,
@@ -101,7 +102,7 @@ pub(super) struct World {
     pub(super) held: BTreeMap<u64, Vec<Event>>,
     /// The same for frozen clients.
     held_for_clients: BTreeMap<usize, Vec<Event>>,
-    trace: crc32fast::Hasher,
+    pub(super) trace: crc32fast::Hasher,
     pub(super) summary: Summary,
 }
 
@@ -163,27 +164,32 @@ impl World {
             _ => 1,
         };
         let genesis = genesis(brokers);
-        let machines = (1..=brokers).map(|id| Machine::new(id, &genesis, &mut random)).collect();
+        let mut machine = |id| Machine::new(id, &genesis, Build::SMALL, Clock::draw(&mut random));
+        let machines = (1..=brokers).map(&mut machine).collect();
         let mut judge = Judge::default();
         let clients = Client::crowd(brokers, &mut random, &mut judge);
         let script = faults::schedule(&mut random, profile, brokers, clients.len(), FAULTS_UNTIL);
-        let world = Self {
+        (Self { clients, judge, ..Self::empty(machines, random) }, script)
+    }
+
+    /// A world in which nothing has happened yet, and nobody is but these machines.
+    pub(super) fn empty(machines: Vec<Machine>, random: ChaCha8Rng) -> Self {
+        Self {
             now: Time(0),
             random,
             events: BTreeMap::new(),
             ties: 0,
             machines,
-            clients,
+            clients: Vec::new(),
             connections: Connections::default(),
             network: Network::new(Weather::CALM),
-            judge,
+            judge: Judge::default(),
             reached: Reached::default(),
             held: BTreeMap::new(),
             held_for_clients: BTreeMap::new(),
             trace: crc32fast::Hasher::new(),
             summary: Summary::default(),
-        };
-        (world, script)
+        }
     }
 
     fn run(mut self, script: Script) -> Result<Summary, Violation> {
@@ -234,7 +240,8 @@ impl World {
         self.events.retain(|_, event| !which(event));
     }
 
-    fn turn(&mut self, until: Time) -> Result<(), Violation> {
+    /// Lets everything happen that is due until a moment.
+    pub(super) fn turn(&mut self, until: Time) -> Result<(), Violation> {
         while let Some((&(at, _), _)) = self.events.first_key_value().filter(|((at, _), _)| *at <= until) {
             self.now = at;
             let Some((_, event)) = self.events.pop_first() else { break };
@@ -281,7 +288,7 @@ impl World {
     }
 
     /// What each broker that runs says of itself.
-    fn statuses(&self) -> impl Iterator<Item = Status> {
+    pub(super) fn statuses(&self) -> impl Iterator<Item = Status> {
         self.machines.iter().filter_map(|machine| machine.core.as_ref()).map(Core::status)
     }
 
@@ -313,8 +320,12 @@ impl World {
         self.trace.update(&self.now.0.to_le_bytes());
         self.trace.update(&self.random.get_word_pos().to_le_bytes());
         if let Event::ToClient { connection, .. } = event {
-            let Some(client) = self.client_of(connection) else { return Ok(()) };
-            self.thaw(client)?;
+            match self.end_of(connection) {
+                Some(&End::Client { number, .. }) => self.thaw(number)?,
+                #[cfg(feature = "virtual")]
+                Some(End::Program(_)) => {}
+                None => return Ok(()),
+            }
         }
         match self.hold_if_frozen(event) {
             Some(event) => self.dispatch(event),
@@ -370,10 +381,14 @@ impl World {
             Event::Datagram { to, .. } => *to,
             Event::ToBroker { connection, .. } => self.connections.broker_of(*connection)?,
             Event::ToClient { connection, .. } => {
-                let client = self.client_of(*connection)?;
-                let Some(until) = self.frozen_until(client) else { return Some(event) };
-                self.held_for_clients.entry(client).or_default().push(event);
-                self.at(until, Event::Wake { client });
+                let number = match self.end_of(*connection)? {
+                    End::Client { number, .. } => *number,
+                    #[cfg(feature = "virtual")]
+                    End::Program(_) => return Some(event),
+                };
+                let Some(until) = self.frozen_until(number) else { return Some(event) };
+                self.held_for_clients.entry(number).or_default().push(event);
+                self.at(until, Event::Wake { client: number });
                 return None;
             }
             _ => return Some(event),
@@ -386,7 +401,8 @@ impl World {
     }
 }
 
-fn genesis(brokers: u64) -> Genesis {
+/// What a cluster of so many brokers begins with.
+pub(super) fn genesis(brokers: u64) -> Genesis {
     let members = (1..=brokers).map(|id| Member {
         id: BrokerId(id),
         address: format!("broker-{id}:7400"),

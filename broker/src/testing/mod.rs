@@ -50,7 +50,8 @@
 //! # What it is not
 //!
 //! A thread cannot lose its power: the files keep what was written and not yet synced, as after the death of a process.
-//! What a disk forgets, tears or refuses is tried in the simulator of this project, on the same code.
+//! And a run of it takes its time, and is not the same run twice. For both there is `simulate` (feature `virtual`): a
+//! cluster in memory, in virtual time, from a seed.
 //!
 //! | file | noun |
 //! |---|---|
@@ -60,6 +61,7 @@
 //! | `board.rs` | what the brokers say of themselves |
 //! | `network.rs`, `socket.rs` | who hears whom, and where datagrams are lost |
 //! | `error.rs` | what can go wrong with it |
+//! | `simulation/` | the other cluster: in memory, in virtual time |
 
 mod board;
 mod builder;
@@ -67,6 +69,10 @@ mod cluster;
 mod error;
 mod network;
 mod seat;
+#[cfg(feature = "virtual")]
+pub mod simulation;
 mod socket;
 
+#[cfg(feature = "virtual")]
+pub use self::simulation::{SimulatedCluster, Simulation, Weather, simulate};
 pub use self::{builder::Builder, cluster::Cluster, error::ClusterError};
