@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use sequor_client::protocol::{BrokerId, ClusterId, Incarnation, Lineage};
 use sequor_wal::disk::memory::MemoryDisk;
-use sequor_wal::{Identity, Index, Opened, SpareOrder, SyncError, Ticket};
+use sequor_wal::{Identity, Index, Opened, Position, SpareOrder, SyncError, Ticket, Vote, VoteState};
 
 use super::chance::{chance, within};
 use super::clock::Clock;
@@ -38,6 +38,15 @@ pub(super) enum Death {
     Kill,
 }
 
+/// What the disk of a broker has confirmed: no crash may take it away.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Synced {
+    /// The last entry, when the broker died.
+    pub(super) last: Option<Position>,
+    /// The last vote of which that is certain, or that a recovery said to be so.
+    pub(super) vote: Vote,
+}
+
 /// See the module's header.
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -55,6 +64,7 @@ pub(super) struct Machine {
     spares: Vec<SpareOrder>,
     /// Up to where its log was durable when it was last alive.
     durable: Index,
+    synced: Synced,
     /// Its disk hangs until then.
     pub(super) hangs_until: Time,
     /// Its disk has changed bytes that it had confirmed.
@@ -81,6 +91,7 @@ impl Machine {
             ticket: None,
             spares: Vec::new(),
             durable: 0,
+            synced: Synced::default(),
             hangs_until: Time(0),
             rotten: false,
             lost: false,
@@ -103,8 +114,13 @@ impl Machine {
             ..sequor_wal::Settings::default()
         };
         let opened = sequor_wal::open(Arc::new(self.disk.clone()), &identity, settings);
-        let Opened { log, commit, .. } = opened.map_err(|error| error.to_string())?;
+        let Opened { log, commit, vote } = opened.map_err(|error| error.to_string())?;
+        if let VoteState::Damaged(damage) = vote {
+            return Err(damage.to_string());
+        }
         self.life += 1;
+        // The core is told that all of this is durable, and acts on it.
+        self.synced.vote = log.vote();
         self.core = Some(Core::new(self.settings(incarnation, seed), log, commit, self.clock.read(now)));
         Ok(())
     }
@@ -125,6 +141,8 @@ impl Machine {
     /// The broker dies.
     pub(super) fn die(&mut self, death: Death, random: &mut ChaCha8Rng) {
         self.durable = self.durable();
+        let last = self.core.as_ref().map(|core| core.log().position(self.durable));
+        self.synced.last = last.and_then(|last| last.ok().flatten());
         self.core = None;
         self.ticket = None;
         self.spares.clear();
@@ -150,6 +168,11 @@ impl Machine {
     /// Up to where its log is durable, or was when it was last alive.
     pub(super) fn durable(&self) -> Index {
         self.core.as_ref().map_or(self.durable, |core| core.log().durable())
+    }
+
+    /// What its disk had confirmed when it was last alive.
+    pub(super) fn synced(&self) -> Synced {
+        self.synced
     }
 
     /// Takes the work for the disk that the core has; says when the disk will have written it.
@@ -178,6 +201,10 @@ impl Machine {
     pub(super) fn sync(&mut self, now: Time) -> Result<(), SyncError> {
         if let (Some(ticket), Some(core)) = (self.ticket.take(), self.core.as_mut()) {
             core.handle_synced(self.clock.read(now), ticket.sync()?);
+            let log = core.log();
+            if log.durable_generation() == log.generation() {
+                self.synced.vote = log.vote();
+            }
         }
         Ok(())
     }
