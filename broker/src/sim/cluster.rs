@@ -70,6 +70,7 @@ impl World {
         if let Some(core) = &machine.core {
             self.judge.restarted(broker, core, machine.synced(), &mut self.reached)?;
         }
+        self.machine(broker).trust_vote();
         let life = self.machine(broker).life;
         self.after(0, Event::Tick { broker, life });
         self.request_pass(broker);

@@ -119,8 +119,6 @@ impl Machine {
             return Err(damage.to_string());
         }
         self.life += 1;
-        // The core is told that all of this is durable, and acts on it.
-        self.synced.vote = log.vote();
         self.core = Some(Core::new(self.settings(incarnation, seed), log, commit, self.clock.read(now)));
         Ok(())
     }
@@ -173,6 +171,11 @@ impl Machine {
     /// What its disk had confirmed when it was last alive.
     pub(super) fn synced(&self) -> Synced {
         self.synced
+    }
+
+    /// Takes the vote with which the broker started for confirmed: so does the core, and acts on it.
+    pub(super) fn trust_vote(&mut self) {
+        self.synced.vote = self.core.as_ref().map_or(self.synced.vote, |core| core.log().vote());
     }
 
     /// Takes the work for the disk that the core has; says when the disk will have written it.
