@@ -166,7 +166,8 @@ impl Waiting {
     /// Leadership is lost: everything that is not known to be committed is answered now.
     pub(super) fn deposed(&mut self, commit: Index, leader: Option<BrokerId>) -> Vec<(Caller, Response)> {
         self.accepted.clear();
-        let above = self.entries.split_off(&(commit + 1));
+        let first_lost = if cfg!(feature = "bug-waiter-by-index") { Index::MAX } else { commit + 1 };
+        let above = self.entries.split_off(&first_lost);
         let entries = above.into_values().flat_map(|(_, answers)| answers);
         let proofs = std::mem::take(&mut self.proofs).into_iter().flat_map(|proof| proof.answers);
         lost(entries.chain(proofs).collect(), leader).collect()

@@ -1,5 +1,7 @@
 //! The brokers in their world: when each of them works, what reaches it, and what befalls it.
 
+use std::error::Error;
+
 use bytes::Bytes;
 use sequor_client::protocol::BrokerId;
 
@@ -64,7 +66,11 @@ impl World {
             }
             Err(error) => return Err(Violation(format!("broker {broker} refuses to start: {error}"))),
         }
-        self.judge.restarted(broker, self.machines[slot(broker)].core.as_ref(), &mut self.reached);
+        let machine = &self.machines[slot(broker)];
+        if let Some(core) = &machine.core {
+            self.judge.restarted(broker, core, machine.synced(), &mut self.reached)?;
+        }
+        self.machine(broker).trust_vote();
         let life = self.machine(broker).life;
         self.after(0, Event::Tick { broker, life });
         self.request_pass(broker);
@@ -103,7 +109,7 @@ impl World {
         core.pass(local, wall_ms);
         match core.halted() {
             Some(Halt::Log(_)) if machine.rotten => return self.lose(broker),
-            Some(halt) => return Err(Violation(format!("broker {broker} halted: {halt}"))),
+            Some(halt) => return violated(format!("broker {broker} halted: {}", with_causes(halt))),
             None => {}
         }
         if core.wants_pass() {
@@ -149,19 +155,12 @@ impl World {
 
     fn watch(&mut self, broker: u64) -> Result<(), Violation> {
         let machine = &self.machines[slot(broker)];
-        let watched = match &machine.core {
-            Some(core) => {
-                let durable: Vec<_> = self.machines.iter().map(Machine::durable).collect();
-                let watched = self.judge.watch(broker, core, &durable, &mut self.reached);
-                // Which of the others it is compared with does not matter, as long as it changes.
-                let other = &self.machines[self.summary.events as usize % self.machines.len()];
-                let matching =
-                    other.core.as_ref().map_or(Ok(()), |other| self.judge.check_matching(core, other));
-                watched.and(matching)
-            }
-            None => Ok(()),
-        };
-        if watched.is_err() && machine.rotten { self.lose(broker) } else { watched }
+        let Some(core) = &machine.core else { return Ok(()) };
+        let durable: Vec<_> = self.machines.iter().map(Machine::durable).collect();
+        self.judge.watch(broker, core, &durable, &mut self.reached)?;
+        // Which of the others it is compared with does not matter, as long as it changes.
+        let other = &self.machines[self.summary.events as usize % self.machines.len()];
+        other.core.as_ref().map_or(Ok(()), |other| self.judge.check_matching(core, other))
     }
 
     pub(super) fn written(&mut self, broker: u64, life: u64) -> Result<(), Violation> {
@@ -384,6 +383,12 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// What an error says, and what it says of its causes.
+fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Where the machine of a broker stands in the list: ids count from 1.

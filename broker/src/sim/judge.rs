@@ -6,7 +6,8 @@
 //! * *commit means durable*: an entry that anybody applies lies on stable storage of a majority;
 //! * *one history*: everybody applies the same entry (same term, same chained checksum) at an index;
 //! * *leader completeness*: whoever leads a new term has everything that was ever applied;
-//! * *log matching*: two logs with an entry of the same term at an index are the same up to there.
+//! * *log matching*: two logs with an entry of the same term at an index are the same up to there;
+//! * *memory*: a broker that starts, whatever befell it and its disk, has every entry that was synced and every vote.
 //!
 //! It writes down every acknowledgement that a client gets. When the faults are over and the cluster has come to rest,
 //! it reads the log of every broker and demands:
@@ -29,9 +30,10 @@ use std::fmt;
 
 use bytes::Bytes;
 use sequor_client::protocol::{Epoch, Offset, ProducerId, Resolved, Sequence};
-use sequor_wal::{Index, Position, Term};
+use sequor_wal::{Index, Position, Term, Vote};
 
 use super::coverage::Reached;
+use super::machine::Synced;
 use super::reading::{Reading, Record};
 use crate::core::Core;
 
@@ -182,12 +184,20 @@ impl Judge {
         Ok(())
     }
 
-    /// A broker started: it lost its memory, and will apply everything again.
-    pub(super) fn restarted(&mut self, id: u64, core: Option<&Core>, reached: &mut Reached) {
-        let last = core.map_or(0, |core| core.log().last_index());
+    /// A broker started: it lost its memory, and will apply everything again. What its disk had confirmed it has to know.
+    pub(super) fn restarted(
+        &mut self,
+        id: u64,
+        core: &Core,
+        synced: Synced,
+        reached: &mut Reached,
+    ) -> Result<(), Violation> {
+        check_remembered(id, synced, core.log().vote(), |index| core.log().position(index).ok().flatten())?;
+        let last = core.log().last_index();
         if self.seen.insert(id, Seen { applied: 0, last }).is_some_and(|seen| last < seen.last) {
             reached.note("unsynced entries lost");
         }
+        Ok(())
     }
 
     /// The faults have been over for a while: one broker leads, everybody follows it, it has applied an entry of its own
@@ -424,6 +434,28 @@ pub(super) fn violated<T>(what: String) -> Result<T, Violation> {
     Err(Violation(what))
 }
 
+/// A later vote than the one that was synced is one that was written and not synced before the crash.
+fn check_remembered(
+    id: u64,
+    synced: Synced,
+    vote: Vote,
+    position: impl Fn(Index) -> Option<Position>,
+) -> Result<(), Violation> {
+    if let Some(last) = synced.last
+        && position(last.index) != Some(last)
+    {
+        let found = position(last.index);
+        return violated(format!("broker {id} had synced {last:?}, and starts with {found:?}"));
+    }
+    let kept = vote.term > synced.vote.term
+        || vote == synced.vote
+        || (vote.term == synced.vote.term && synced.vote.voted_for == 0);
+    if kept {
+        return Ok(());
+    }
+    violated(format!("broker {id} had synced {:?}, and starts with {vote:?}", synced.vote))
+}
+
 fn check_history(
     history: &mut Vec<Position>,
     id: u64,
@@ -502,6 +534,23 @@ mod tests {
         let position = Position { index: 1, term: 1, chain: 7 };
         assert!(check_history(&mut Vec::new(), 1, position, &[1, 1, 0]).is_ok());
         assert!(check_history(&mut Vec::new(), 1, position, &[1, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn what_was_synced_and_is_forgotten_is_seen() {
+        let last = Position { index: 3, term: 2, chain: 7 };
+        let voted = Vote { term: 2, voted_for: 1 };
+        let remembers = |vote, found: Option<Position>| {
+            check_remembered(1, Synced { last: Some(last), vote: voted }, vote, |_| found).is_ok()
+        };
+        assert!(remembers(voted, Some(last)));
+        assert!(remembers(Vote { term: 3, voted_for: 0 }, Some(last)), "written later, and not lost");
+        assert!(!remembers(voted, None), "the entry is gone");
+        assert!(!remembers(voted, Some(Position { chain: 8, ..last })), "it is another one");
+        assert!(!remembers(Vote { term: 1, voted_for: 2 }, Some(last)), "the vote is gone");
+        assert!(!remembers(Vote { term: 2, voted_for: 0 }, Some(last)), "whom it was for is gone");
+        let undecided = Synced { last: None, vote: Vote { term: 2, voted_for: 0 } };
+        assert!(check_remembered(1, undecided, voted, |_| None).is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use sequor_client::protocol::{BrokerId, ClusterId, Incarnation, Lineage};
 use sequor_wal::disk::memory::MemoryDisk;
-use sequor_wal::{Identity, Index, Opened, SpareOrder, SyncError, Ticket};
+use sequor_wal::{Identity, Index, Opened, Position, SpareOrder, SyncError, Ticket, Vote, VoteState};
 
 use super::chance::{chance, within};
 use super::clock::Clock;
@@ -55,6 +55,15 @@ pub(super) enum Death {
     Kill,
 }
 
+/// What the disk of a broker has confirmed: no crash may take it away.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Synced {
+    /// The last entry, when the broker died.
+    pub(super) last: Option<Position>,
+    /// The last vote of which that is certain, or that a recovery said to be so.
+    pub(super) vote: Vote,
+}
+
 /// See the module's header.
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -73,6 +82,7 @@ pub(super) struct Machine {
     spares: Vec<SpareOrder>,
     /// Up to where its log was durable when it was last alive.
     durable: Index,
+    synced: Synced,
     /// Its disk hangs until then.
     pub(super) hangs_until: Time,
     /// Its disk has changed bytes that it had confirmed.
@@ -100,6 +110,7 @@ impl Machine {
             ticket: None,
             spares: Vec::new(),
             durable: 0,
+            synced: Synced::default(),
             hangs_until: Time(0),
             rotten: false,
             lost: false,
@@ -122,7 +133,10 @@ impl Machine {
             ..sequor_wal::Settings::default()
         };
         let opened = sequor_wal::open(Arc::new(self.disk.clone()), &identity, settings);
-        let Opened { log, commit, .. } = opened.map_err(|error| error.to_string())?;
+        let Opened { log, commit, vote } = opened.map_err(|error| error.to_string())?;
+        if let VoteState::Damaged(damage) = vote {
+            return Err(damage.to_string());
+        }
         self.life += 1;
         self.core = Some(Core::new(self.settings(incarnation, seed), log, commit, self.clock.read(now)));
         Ok(())
@@ -144,6 +158,8 @@ impl Machine {
     /// The broker dies.
     pub(super) fn die(&mut self, death: Death, random: &mut ChaCha8Rng) {
         self.durable = self.durable();
+        let last = self.core.as_ref().map(|core| core.log().position(self.durable));
+        self.synced.last = last.and_then(|last| last.ok().flatten());
         self.core = None;
         self.ticket = None;
         self.spares.clear();
@@ -177,6 +193,16 @@ impl Machine {
         self.core.as_ref().map_or(self.durable, |core| core.log().durable())
     }
 
+    /// What its disk had confirmed when it was last alive.
+    pub(super) fn synced(&self) -> Synced {
+        self.synced
+    }
+
+    /// Takes the vote with which the broker started for confirmed: so does the core, and acts on it.
+    pub(super) fn trust_vote(&mut self) {
+        self.synced.vote = self.core.as_ref().map_or(self.synced.vote, |core| core.log().vote());
+    }
+
     /// Takes the work for the disk that the core has; says when the disk will have written it.
     pub(super) fn begin_disk_work(&mut self, random: &mut ChaCha8Rng, now: Time) -> Option<u64> {
         let local = self.clock.read(now);
@@ -203,6 +229,10 @@ impl Machine {
     pub(super) fn sync(&mut self, now: Time) -> Result<(), SyncError> {
         if let (Some(ticket), Some(core)) = (self.ticket.take(), self.core.as_mut()) {
             core.handle_synced(self.clock.read(now), ticket.sync()?);
+            let log = core.log();
+            if log.durable_generation() == log.generation() {
+                self.synced.vote = log.vote();
+            }
         }
         Ok(())
     }

@@ -8,38 +8,45 @@ use rand_chacha::rand_core::Rng;
 use sequor_wal::Disk;
 use sequor_wal::disk::memory::{MemoryDisk, SECTOR_BYTES};
 
-use super::chance::{pick, within};
+use super::chance::{chance, pick, within};
 
 /// Segments at the end of the list of files that are left alone: the spares, the one in use, and the one before, which may
 /// hold the last block.
 const LAST_SEGMENTS: usize = 4;
 const SEGMENT: &str = "segment-";
 const VOTE: &str = "vote";
-/// One copy of a vote. Bytes.
-const VOTE_COPY_BYTES: usize = 4096;
+/// How far apart the copies of a vote lie; the first sector of each holds all of it. Bytes.
+const VOTE_COPY_BYTES: u64 = 4096;
+/// The last of the four copies.
+const VOTE_COPY_LAST: u64 = 3;
+/// How often it is a vote that is struck, per thousand: it is small, and what becomes of it weighs the most.
+const VOTES_PER_MILLE: u64 = 400;
 
 /// Damages something on the disk of a broker that is down; false if there is nothing that may be damaged yet.
 pub(super) fn strike(disk: &MemoryDisk, random: &mut ChaCha8Rng) -> bool {
     let names = disk.list().unwrap_or_default();
     let segments: Vec<&String> = names.iter().filter(|name| name.starts_with(SEGMENT)).collect();
     let Some(old) = segments.len().checked_sub(LAST_SEGMENTS).filter(|old| *old > 0) else { return false };
-    if within(random, (0, 9)) == 0 {
-        let copy = within(random, (0, 3)) * VOTE_COPY_BYTES as u64;
-        return damage(disk, VOTE, copy, VOTE_COPY_BYTES, random);
+    if chance(random, VOTES_PER_MILLE) {
+        let copy = |random: &mut ChaCha8Rng| within(random, (0, VOTE_COPY_LAST)) * VOTE_COPY_BYTES;
+        return damage(disk, VOTE, copy, random);
     }
     let name = *pick(random, &segments[..old]);
-    let bytes = disk.image(name).map_or(0, |image| image.len());
-    damage(disk, name, 0, bytes, random)
-}
-
-/// Damages one sector of a range.
-fn damage(disk: &MemoryDisk, name: &str, from: u64, bytes: usize, random: &mut ChaCha8Rng) -> bool {
-    let Some(image) = disk.image(name) else { return false };
-    let sectors = (bytes / SECTOR_BYTES) as u64;
+    let sectors = disk.image(name).map_or(0, |image| image.len() / SECTOR_BYTES) as u64;
     if sectors == 0 {
         return false;
     }
-    let place = |random: &mut ChaCha8Rng| from + random.next_u64() % sectors * SECTOR_BYTES as u64;
+    damage(disk, name, |random| random.next_u64() % sectors * SECTOR_BYTES as u64, random)
+}
+
+/// Damages one sector of those that `place` draws.
+fn damage(
+    disk: &MemoryDisk,
+    name: &str,
+    place: impl Fn(&mut ChaCha8Rng) -> u64,
+    random: &mut ChaCha8Rng,
+) -> bool {
+    let Some(image) = disk.image(name) else { return false };
     let at = place(random);
     match within(random, (0, 2)) {
         0 => {

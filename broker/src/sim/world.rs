@@ -5,6 +5,7 @@
 //! script of faults, and the [trace](Summary::trace) of a run proves it.
 
 use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
@@ -112,7 +113,7 @@ pub(super) struct World {
 /// The first promise that was broken.
 pub fn run(seed: u64, profile: Profile) -> Result<Summary, Violation> {
     let (world, script) = World::new(seed, profile);
-    world.run(script)
+    world.run_caught(script)
 }
 
 /// What goes wrong in the world of a seed.
@@ -126,7 +127,7 @@ pub fn script(seed: u64, profile: Profile) -> Script {
 /// # Errors
 /// The first promise that was broken.
 pub fn replay(seed: u64, profile: Profile, script: Script) -> Result<Summary, Violation> {
-    World::new(seed, profile).0.run(script)
+    World::new(seed, profile).0.run_caught(script)
 }
 
 /// Takes faults out of the script of a seed that breaks a promise for as long as it still breaks one: halves first,
@@ -190,6 +191,16 @@ impl World {
             trace: crc32fast::Hasher::new(),
             summary: Summary::default(),
         }
+    }
+
+    /// Runs to the end. Whoever panics, a broker or a client, breaks a promise too, and the run has a seed to tell.
+    fn run_caught(self, script: Script) -> Result<Summary, Violation> {
+        // Nothing of the world is left to be seen in a state that a panic interrupted.
+        panic::catch_unwind(AssertUnwindSafe(|| self.run(script))).unwrap_or_else(|payload| {
+            let text = payload.downcast_ref::<String>().map(String::as_str);
+            let why = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("without a word");
+            Err(Violation(format!("somebody panicked: {why}")))
+        })
     }
 
     fn run(mut self, script: Script) -> Result<Summary, Violation> {

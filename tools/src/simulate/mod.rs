@@ -60,6 +60,9 @@ pub(crate) struct SimulateArgs {
     /// How many seeds to run at the same time. Without it: one for each processor.
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Do not look for the fewest faults that still break a promise: that takes a hundred runs of the seed.
+    #[arg(long)]
+    no_shrink: bool,
     /// How to print the result.
     #[arg(short, long, default_value = "table")]
     output: Shape,
@@ -119,7 +122,10 @@ pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
     let Ended { total, done, broken } = crew::run(start..start.saturating_add(seeds), profile, threads, &bar);
     let took = begun.elapsed();
     bar.finish_and_clear();
-    let broken = broken.map(|(seed, violation)| Broken::shrunk(seed, profile, &violation));
+    let broken = broken.map(|(seed, violation)| match args.no_shrink {
+        true => Broken::whole(seed, profile, &violation),
+        false => Broken::shrunk(seed, profile, &violation),
+    });
     let script = args.replay.map(|seed| sim::script(seed, profile).lines().collect());
     let report = Report { start, done, took, total, script, broken };
     output::print(&match args.output {

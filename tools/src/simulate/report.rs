@@ -1,6 +1,6 @@
 //! What a simulation came to, for people and for programs.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, panic, time::Duration};
 
 use sequor_broker::sim::{self, Profile, Summary, Violation};
 use serde::Serialize;
@@ -31,6 +31,8 @@ pub(super) struct Broken {
     pub(super) what: String,
     /// The fewest faults that still break a promise.
     script: Vec<String>,
+    /// Nobody looked for fewer.
+    is_whole: bool,
     /// What those break.
     still: String,
 }
@@ -39,13 +41,32 @@ impl Broken {
     /// A seed that breaks a promise, with the fewest of its faults that do. Takes many runs of it.
     pub(super) fn shrunk(seed: u64, profile: Profile, violation: &Violation) -> Self {
         let what = violation.to_string();
-        match sim::shrink(seed, profile) {
+        // If it was a panic, it has been told once, with its place; from now on it is expected.
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(|_| {}));
+        let shrunk = sim::shrink(seed, profile);
+        panic::set_hook(tell);
+        match shrunk {
             Ok((script, still)) => {
-                Self { seed, what, script: script.lines().collect(), still: still.to_string() }
+                let (script, still) = (script.lines().collect(), still.to_string());
+                Self { seed, what, script, is_whole: false, still }
             }
             // A run is a function of its seed. If it were not, that would be the first thing to know.
-            Err(_) => Self { seed, still: "nothing the second time".to_owned(), what, script: Vec::new() },
+            Err(_) => Self {
+                seed,
+                still: "nothing the second time".to_owned(),
+                what,
+                script: Vec::new(),
+                is_whole: false,
+            },
         }
+    }
+
+    /// A seed that breaks a promise, with all of its faults.
+    pub(super) fn whole(seed: u64, profile: Profile, violation: &Violation) -> Self {
+        let what = violation.to_string();
+        let script = sim::script(seed, profile).lines().collect();
+        Self { seed, still: what.clone(), what, script, is_whole: true }
     }
 }
 
@@ -112,8 +133,9 @@ impl Report {
             count(self.total.delivered, "record"),
             count(self.total.deaths, "death"),
         );
-        if let Some(Broken { seed, script, still, .. }) = &self.broken {
-            text += &format!("\nSeed {seed} breaks a promise. The fewest of its faults that do:\n\n");
+        if let Some(Broken { seed, script, is_whole, still, .. }) = &self.broken {
+            let which = if *is_whole { "What goes wrong in it" } else { "The fewest of its faults that do" };
+            text += &format!("\nSeed {seed} breaks a promise. {which}:\n\n");
             text.extend(script.iter().map(|line| format!("{line}\n")));
             text += &format!("\nThey break this one: {still}\n");
         }
@@ -142,6 +164,7 @@ mod tests {
             seed: 17,
             what: "a record was lost".to_owned(),
             script: vec!["1.000 s  Die".to_owned()],
+            is_whole: false,
             still: "a record was doubled".to_owned(),
         };
         let took = Duration::from_secs(2);
