@@ -246,5 +246,5 @@ fn network(config: &Config) -> Result<Network, ConnectError> {
     }
     let mut quic = tls::client_config(&config.tls)?;
     quic.transport_config(transport::config(Profile::Client, config.mtu));
-    Ok(Network::Quic(Endpoints::new(quic, config.mtu)))
+    Ok(Network::Quic(Box::new(Endpoints::new(quic, config.mtu))))
 }

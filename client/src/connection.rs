@@ -163,7 +163,7 @@ pub(crate) enum Source {
 #[derive(Debug)]
 pub(crate) enum Network {
     /// As they are in reality.
-    Quic(Endpoints),
+    Quic(Box<Endpoints>),
     /// In a world where there are no sockets.
     #[cfg(feature = "carrier")]
     Carried(Arc<dyn Carrier>),
