@@ -26,7 +26,7 @@ impl Carrier for Wires {
     }
 
     fn seed(&self) -> u64 {
-        self.0.with(|world| world.draw())
+        self.0.with(crate::sim::embedded::Embedded::draw)
     }
 
     fn wall_clock_ms(&self) -> i64 {
