@@ -3,7 +3,7 @@
 //! Linux keeps file and map coherent, so that what a write put into the file is at once seen through the map.
 //! Writing through the map as well would turn a full disk into a signal, and costs a page fault per page.
 //!
-//! This is the only file of the workspace with `unsafe` in it: one call, which makes a map.
+//! This is the only file of the workspace with `unsafe` in it: the call that makes a map.
 #![expect(unsafe_code, reason = "a file can be mapped only by promising that nobody shortens it")]
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -96,6 +96,18 @@ fn map(file: &File) -> io::Result<Mmap> {
     // after the write of it was synced, and never writes there again, so no slice that anybody holds changes
     // under its reader.
     unsafe { MmapOptions::new().map(file) }
+}
+
+/// Maps a whole file for writing: the path that was measured and not taken. It exists for the benchmark that measures
+/// both once more; nothing else may use it, for a full disk would be a signal here and not an error.
+///
+/// # Errors
+/// Whatever the file system answers.
+#[cfg(feature = "mapped-writes")]
+pub fn map_for_writing(file: &File) -> io::Result<memmap2::MmapMut> {
+    // SAFETY: The benchmark makes the file for itself in a directory of its own, and nobody shortens or reads it
+    // as long as the map lives.
+    unsafe { MmapOptions::new().map_mut(file) }
 }
 
 /// Writes `bytes` zeros and syncs them.

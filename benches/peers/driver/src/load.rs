@@ -1,0 +1,208 @@
+//! The closed loop: so many requests are on their way, and an answer lets the next one go.
+
+use std::{
+    cell::RefCell,
+    fmt::Display,
+    io,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::{join, try_join_all};
+use thiserror::Error;
+use tokio::time::{sleep, sleep_until, timeout};
+
+use crate::{
+    cpu::cpu_us,
+    figure::{Figure, Tally},
+    point::Point,
+};
+
+/// Longest wait for a system that was just started.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Pause between two attempts.
+const LOOK: Duration = Duration::from_millis(250);
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Requests that may fail before it is given up. Count.
+const ERRORS_MAX: u64 = 100;
+
+/// A peer cannot be measured.
+#[derive(Debug, Error)]
+pub(crate) enum PeerError {
+    /// What the peer, or its library, said.
+    #[error("cannot {what}: {said}")]
+    Peer {
+        /// What was tried.
+        what: &'static str,
+        /// What it answered.
+        said: String,
+    },
+    /// It says nothing.
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    Silence,
+    /// There is no runtime.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+}
+
+impl PeerError {
+    pub(crate) fn cannot(what: &'static str, said: impl Display) -> Self {
+        Self::Peer { what, said: said.to_string() }
+    }
+
+    /// For `map_err`.
+    pub(crate) fn to<E: Display>(what: &'static str) -> impl Fn(E) -> Self {
+        move |said| Self::cannot(what, said)
+    }
+}
+
+/// Something that takes requests.
+pub(crate) trait Peer {
+    /// Writes one batch, and waits until it is acknowledged. `slot` tells the requests in flight apart.
+    async fn request(&self, slot: usize) -> Result<(), PeerError>;
+}
+
+/// Tries until it works, for a system may take its time to start.
+pub(crate) async fn until_it_works<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, PeerError>
+where
+    F: Future<Output = Result<T, PeerError>>,
+{
+    let until = Instant::now() + START_TIMEOUT;
+    loop {
+        match attempt().await {
+            Err(_) if Instant::now() < until => sleep(LOOK).await,
+            done => return done,
+        }
+    }
+}
+
+/// What is measured, and how long.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub(crate) point: Point,
+    pub(crate) size: u64,
+    pub(crate) rtt_us: u64,
+    pub(crate) warm_up: Duration,
+    pub(crate) time: Duration,
+    pub(crate) processes: Vec<u32>,
+}
+
+/// What came of the requests so far.
+#[derive(Default)]
+struct Outcome {
+    tally: Tally,
+    errors: u64,
+}
+
+impl Load {
+    /// Runs it. Only what is answered after warming up is counted.
+    pub(crate) async fn run(&self, peer: &impl Peer) -> Result<Figure, PeerError> {
+        let start = Instant::now() + self.warm_up;
+        let end = start + self.time;
+        let outcome = RefCell::new(Outcome::default());
+        let in_flight = usize::try_from(self.point.in_flight).unwrap_or(usize::MAX);
+        let slots = (0..in_flight).map(|slot| repeat(peer, slot, (start, end), &outcome));
+        let (done, (own, nodes)) = join(try_join_all(slots), self.cpu(start, end)).await;
+        done?;
+        let Outcome { tally, errors } = outcome.into_inner();
+        let records = (tally.requests() * self.point.batch) as f64;
+        let each = |us: u64| (records > 0.0).then(|| us as f64 / records);
+        let figure = tally.figure(self.point, self.size, self.rtt_us, self.time.as_secs_f64());
+        Ok(Figure {
+            client_cpu_us_per_record: each(own),
+            broker_cpu_us_per_record: each(nodes).filter(|_| !self.processes.is_empty()),
+            errors,
+            ..figure
+        })
+    }
+
+    /// CPU time of this process and of the nodes in the time that is measured. Microseconds.
+    async fn cpu(&self, start: Instant, end: Instant) -> (u64, u64) {
+        let used = || {
+            (cpu_us(std::process::id()), self.processes.iter().map(|process| cpu_us(*process)).sum::<u64>())
+        };
+        sleep_until(start.into()).await;
+        let before = used();
+        sleep_until(end.into()).await;
+        let after = used();
+        (after.0 - before.0, after.1 - before.1)
+    }
+}
+
+/// One of those in flight: request after request until the end.
+async fn repeat(
+    peer: &impl Peer,
+    slot: usize,
+    (start, end): (Instant, Instant),
+    outcome: &RefCell<Outcome>,
+) -> Result<(), PeerError> {
+    while Instant::now() < end {
+        let sent = Instant::now();
+        let answer = timeout(PATIENCE, peer.request(slot)).await.map_err(|_| PeerError::Silence)?;
+        let now = Instant::now();
+        let mut outcome = outcome.borrow_mut();
+        match answer {
+            Ok(()) if (start..end).contains(&now) => {
+                outcome.tally.answered(u64::try_from((now - sent).as_micros()).unwrap_or(u64::MAX));
+            }
+            Ok(()) => {}
+            Err(error) => {
+                outcome.errors += 1;
+                if outcome.errors > ERRORS_MAX {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Answers after a while; every `fails`th request fails.
+    struct Slow {
+        after: Duration,
+        fails: u64,
+        asked: Cell<u64>,
+    }
+
+    impl Peer for Slow {
+        async fn request(&self, _slot: usize) -> Result<(), PeerError> {
+            self.asked.set(self.asked.get() + 1);
+            sleep(self.after).await;
+            match self.asked.get().is_multiple_of(self.fails) {
+                true => Err(PeerError::cannot("answer", "it is told not to")),
+                false => Ok(()),
+            }
+        }
+    }
+
+    fn load(in_flight: u64) -> Load {
+        let point = Point { batch: 10, in_flight };
+        let (warm_up, time) = (Duration::from_millis(200), Duration::from_secs(1));
+        Load { point, size: 100, rtt_us: 0, warm_up, time, processes: vec![std::process::id()] }
+    }
+
+    #[tokio::test]
+    async fn what_is_in_flight_overlaps() {
+        let peer = Slow { after: Duration::from_millis(20), fails: u64::MAX, asked: Cell::new(0) };
+        let one = load(1).run(&peer).await.unwrap();
+        let eight = load(8).run(&peer).await.unwrap();
+        // At most 50 requests in a second, each of ten records; how many less is the machine's business.
+        assert!(one.records_per_s <= 510.0 && eight.records_per_s <= 4080.0);
+        assert!(eight.records_per_s > 2.0 * one.records_per_s, "{one:?} {eight:?}");
+        assert!(one.p50_us >= 20_000);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_only_fails_is_given_up() {
+        let peer = Slow { after: Duration::ZERO, fails: 1, asked: Cell::new(0) };
+        load(4).run(&peer).await.unwrap_err();
+        let peer = Slow { after: Duration::from_millis(10), fails: 10, asked: Cell::new(0) };
+        assert!(load(1).run(&peer).await.unwrap().errors > 0);
+    }
+}

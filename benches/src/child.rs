@@ -1,0 +1,172 @@
+//! Child processes that end with us.
+//!
+//! A child holds the other end of a pipe as its standard input and ends when that closes: so nothing is left behind,
+//! however we end. It says that it is ready by one line on its standard output.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io::{self, BufRead, BufReader, Read},
+    net::{TcpListener, UdpSocket},
+    process::{Child, ChildStdout, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+
+/// Longest wait for a child that was told to end. Then it is killed.
+const END_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pause between two looks at it.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A child could not be started, or is not what it has to be.
+#[derive(Debug, Error)]
+pub enum ChildError {
+    /// It could not be started.
+    #[error("cannot start {program}: is it installed and in PATH?")]
+    Start {
+        /// Which program.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It ended, or closed its output, before it was ready.
+    #[error("{program} ended before it was ready; what it wrote to stderr says why")]
+    NotReady {
+        /// Which program.
+        program: String,
+    },
+    /// No port is free.
+    #[error("there is no free port on 127.0.0.1")]
+    NoPort(#[source] io::Error),
+}
+
+/// A process that ends with this one.
+#[derive(Debug)]
+pub struct Dependant {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    program: String,
+}
+
+impl Dependant {
+    /// Starts a program. Its stderr is ours.
+    ///
+    /// # Errors
+    /// [`ChildError::Start`].
+    pub fn start<A: AsRef<OsStr>>(
+        program: impl AsRef<OsStr>,
+        arguments: impl IntoIterator<Item = A>,
+        environment: impl IntoIterator<Item = (String, OsString)>,
+    ) -> Result<Self, ChildError> {
+        let name = program.as_ref().to_string_lossy().into_owned();
+        let started = Command::new(program.as_ref())
+            .args(arguments)
+            .envs(environment)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut child = started.map_err(|source| ChildError::Start { program: name.clone(), source })?;
+        let output = BufReader::new(child.stdout.take().expect("it was asked for"));
+        Ok(Self { child, output, program: name })
+    }
+
+    /// Waits for the line that says that it is ready.
+    ///
+    /// # Errors
+    /// [`ChildError::NotReady`].
+    pub fn ready(&mut self) -> Result<String, ChildError> {
+        let mut line = String::new();
+        match self.output.read_line(&mut line) {
+            Ok(bytes) if bytes > 0 => Ok(line.trim_end().to_owned()),
+            _ => Err(ChildError::NotReady { program: self.program.clone() }),
+        }
+    }
+
+    /// Everything else that it writes, until it closes its output.
+    ///
+    /// # Errors
+    /// Whatever the pipe answers.
+    pub fn rest(&mut self) -> io::Result<String> {
+        let mut text = String::new();
+        self.output.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Dependant {
+    fn drop(&mut self) {
+        // Its input is closed, so it ends by itself, and ends what depends on it.
+        drop(self.child.stdin.take());
+        let until = Instant::now() + END_TIMEOUT;
+        while Instant::now() < until {
+            match self.child.try_wait() {
+                Ok(None) => thread::sleep(LOOK),
+                _ => return,
+            }
+        }
+        let _already_gone = self.child.kill();
+        let _already_gone = self.child.wait();
+    }
+}
+
+/// Ends this process when its standard input closes: what a dependant starts with.
+pub fn end_with_stdin() {
+    thread::spawn(|| {
+        let mut nothing = [0; 64];
+        while io::stdin().read(&mut nothing).is_ok_and(|bytes| bytes > 0) {}
+        std::process::exit(0);
+    });
+}
+
+/// Ports of 127.0.0.1 that are free now, for UDP and TCP alike. All are held at once, so that they differ.
+///
+/// # Errors
+/// [`ChildError::NoPort`].
+pub fn free_ports(count: usize) -> Result<Vec<u16>, ChildError> {
+    let mut held = Vec::new();
+    while held.len() < count {
+        let tcp = TcpListener::bind("127.0.0.1:0").map_err(ChildError::NoPort)?;
+        let port = tcp.local_addr().map_err(ChildError::NoPort)?.port();
+        if let Ok(udp) = UdpSocket::bind(("127.0.0.1", port)) {
+            held.push((port, tcp, udp));
+        }
+    }
+    Ok(held.into_iter().map(|(port, ..)| port).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dependant_says_when_it_is_ready_and_ends_with_its_input() {
+        let script = "echo ready; cat > /dev/null; exit 0";
+        let mut child = Dependant::start("sh", ["-c", script], []).unwrap();
+        assert_eq!(child.ready().unwrap(), "ready");
+        let process = child.id();
+        drop(child);
+        assert!(!std::path::Path::new(&format!("/proc/{process}")).exists());
+    }
+
+    #[test]
+    fn one_that_never_becomes_ready_is_told() {
+        let mut child = Dependant::start("sh", ["-c", "exit 3"], []).unwrap();
+        assert!(matches!(child.ready(), Err(ChildError::NotReady { .. })));
+        assert!(matches!(Dependant::start("no-such-program-here", ["x"], []), Err(ChildError::Start { .. })));
+    }
+
+    #[test]
+    fn ports_differ() {
+        let mut ports = free_ports(16).unwrap();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 16);
+    }
+}

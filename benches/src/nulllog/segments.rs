@@ -1,0 +1,121 @@
+//! Files that are full of zeros before they are needed, as sequor's are.
+//!
+//! The same disk (`MmapDisk::create` writes the zeros and syncs file and directory), the same size, the same number of
+//! spares, made by a thread of its own. What differs is that they hold no header: nobody ever reads them again.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use bytes::Bytes;
+use sequor_wal::{
+    Disk, Region, Settings,
+    disk::mmap::{MmapDisk, OpenDirError},
+};
+use thiserror::Error;
+
+/// No log can be made, or it cannot be written to.
+#[derive(Debug, Error)]
+pub(crate) enum SegmentError {
+    /// The directory cannot be used.
+    #[error("cannot use the directory of the log")]
+    Directory(#[from] OpenDirError),
+    /// The system does not let us.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The thread that makes segments has ended, having said why.
+    #[error("no more segments are made")]
+    NoMore,
+}
+
+/// Where the next block goes.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    ready: mpsc::Receiver<Arc<dyn Region>>,
+    active: Arc<dyn Region>,
+    position: u64,
+    alignment: u64,
+    zeros: Bytes,
+}
+
+impl Segments {
+    /// Makes the first segment and has the spares made. The directory must exist and hold no segments.
+    ///
+    /// # Errors
+    /// [`SegmentError`].
+    pub(crate) fn open(directory: &Path, bytes: u64) -> Result<Self, SegmentError> {
+        let disk = MmapDisk::open(directory)?;
+        let Settings { spares, alignment, .. } = Settings::default();
+        // One is in the thread's hands, the others wait here: as many as sequor keeps.
+        let (made, ready) = mpsc::sync_channel(spares - 1);
+        let fill = move || fill(&disk, bytes, &made);
+        let filler = thread::Builder::new().name("null-filler".into()).spawn(fill);
+        filler.map_err(|source| SegmentError::System { what: "start a thread", source })?;
+        let active = ready.recv().map_err(|_| SegmentError::NoMore)?;
+        let zeros = vec![0; usize::try_from(alignment).expect("a few sectors")].into();
+        Ok(Self { ready, active, position: 0, alignment: alignment.into(), zeros })
+    }
+
+    /// Writes one block, padded to whole sectors, and syncs it. Rolls to the next segment if it does not fit.
+    ///
+    /// # Errors
+    /// [`SegmentError`]. Nothing is known about the block then.
+    pub(crate) fn append(&mut self, mut chunks: Vec<Bytes>) -> Result<(), SegmentError> {
+        let bytes: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let padded = bytes.next_multiple_of(self.alignment);
+        chunks.push(self.zeros.slice(..usize::try_from(padded - bytes).expect("less than a sector")));
+        if padded > self.active.bytes() - self.position {
+            self.active = self.ready.recv().map_err(|_| SegmentError::NoMore)?;
+            self.position = 0;
+        }
+        let written = self.active.write_at(self.position, &chunks).and_then(|()| self.active.sync());
+        written.map_err(|source| SegmentError::System { what: "write to the log", source })?;
+        self.position += padded;
+        Ok(())
+    }
+}
+
+/// Makes segments until nobody wants one any more.
+fn fill(disk: &MmapDisk, bytes: u64, made: &mpsc::SyncSender<Arc<dyn Region>>) {
+    for number in 1_u64.. {
+        match disk.create(&format!("segment-{number:020}"), bytes) {
+            Ok(region) => {
+                if made.send(region).is_err() {
+                    return;
+                }
+            }
+            Err(error) => return eprintln!("nulllog: cannot make segment {number}: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_padded_and_roll() {
+        let place = tempfile::tempdir().unwrap();
+        let mut segments = Segments::open(place.path(), 2048).unwrap();
+        segments.append(vec![Bytes::from_static(&[1; 700]), Bytes::from_static(&[2; 700])]).unwrap();
+        assert_eq!(segments.position, 1536);
+        segments.append(vec![Bytes::from_static(&[3; 512])]).unwrap();
+        assert_eq!(segments.position, 2048);
+        segments.append(vec![Bytes::from_static(&[4; 513])]).unwrap();
+        assert_eq!(segments.position, 1024);
+        let first = std::fs::read(place.path().join(format!("segment-{:020}", 1))).unwrap();
+        assert_eq!(first.len(), 2048);
+        assert!(first[..700].iter().all(|byte| *byte == 1) && first[700..1400].iter().all(|byte| *byte == 2));
+        assert!(
+            first[1400..1536].iter().all(|byte| *byte == 0) && first[1536..].iter().all(|byte| *byte == 3)
+        );
+    }
+}
