@@ -62,8 +62,8 @@ const FIGURES: [Figures; 4] = [
             messages_from_followers: 2.035,
             log_bytes_per_byte: 1.719,
             peer_bytes_per_byte: 3.437,
-            allocations_leader: 0.5825,
-            allocations_follower: 0.1885,
+            allocations_leader: 0.157,
+            allocations_follower: 0.044,
         },
     },
     Figures {
@@ -78,7 +78,7 @@ const FIGURES: [Figures; 4] = [
             log_bytes_per_byte: 1.0325,
             peer_bytes_per_byte: 2.063,
             allocations_leader: 1.770,
-            allocations_follower: 0.8966,
+            allocations_follower: 0.709,
         },
     },
     Figures {
