@@ -256,7 +256,8 @@ impl Dial {
         let _closed = control.set_priority(1);
         let (control_tx, control_rx) = mpsc::channel(FRAMES_MAX);
         let (requests_tx, requests_rx) = mpsc::channel(FRAMES_MAX);
-        let lines = Lines::Quic { connection: connection.clone(), control: control_tx, requests: requests_tx };
+        let lines =
+            Lines::Quic { connection: connection.clone(), control: control_tx, requests: requests_tx };
         let (broker, link, hello) = (self.broker, self.link, Box::new(hello));
         let _gone = self.news.send(News::Connected { broker, link, hello, lines }).await;
         tokio::select! {

@@ -21,7 +21,10 @@ impl World {
             matches!(event, Event::Tick { .. } | Event::Spares { .. } | Event::Datagram { .. })
         };
         // The last condition is the dearest.
-        let is_quiet = self.network.is_sound() && !self.is_muted() && self.agree() && self.events.values().all(is_regular);
+        let is_quiet = self.network.is_sound()
+            && !self.is_muted()
+            && self.agree()
+            && self.events.values().all(is_regular);
         if !is_quiet {
             return None;
         }

@@ -83,8 +83,8 @@ use std::{sync::Arc, time::Duration};
 
 use sequor_client::protocol::limits::MEMBERS_MAX;
 
-pub use self::{cluster::SimulatedCluster, weather::Weather};
 use self::stage::{Curtain, Stage};
+pub use self::{cluster::SimulatedCluster, weather::Weather};
 
 /// Virtual time after which a program is taken for one that waits for something that never comes, if nothing else is
 /// said.
