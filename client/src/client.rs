@@ -1,9 +1,6 @@
 //! A client's handle: what a program holds of its cluster.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -246,5 +243,5 @@ fn network(config: &Config) -> Result<Network, ConnectError> {
     }
     let mut quic = tls::client_config(&config.tls)?;
     quic.transport_config(transport::config(Profile::Client, config.mtu));
-    Ok(Network::Quic(Endpoints::new(quic, config.mtu)))
+    Ok(Network::Quic(Box::new(Endpoints::new(quic, config.mtu))))
 }

@@ -150,7 +150,7 @@ impl Lines {
 }
 
 /// Where a subscription begins.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Source {
     /// A stream of its own on this connection.
     Quic(Connection),
@@ -163,7 +163,7 @@ pub(crate) enum Source {
 #[derive(Debug)]
 pub(crate) enum Network {
     /// As they are in reality.
-    Quic(Endpoints),
+    Quic(Box<Endpoints>),
     /// In a world where there are no sockets.
     #[cfg(feature = "carrier")]
     Carried(Arc<dyn Carrier>),
@@ -256,7 +256,8 @@ impl Dial {
         let _closed = control.set_priority(1);
         let (control_tx, control_rx) = mpsc::channel(FRAMES_MAX);
         let (requests_tx, requests_rx) = mpsc::channel(FRAMES_MAX);
-        let lines = Lines::Quic { connection: connection.clone(), control: control_tx, requests: requests_tx };
+        let lines =
+            Lines::Quic { connection: connection.clone(), control: control_tx, requests: requests_tx };
         let (broker, link, hello) = (self.broker, self.link, Box::new(hello));
         let _gone = self.news.send(News::Connected { broker, link, hello, lines }).await;
         tokio::select! {
@@ -354,16 +355,10 @@ impl Follow {
     /// Opens the stream and hands on what arrives until it ends.
     pub(crate) async fn run(self) {
         let (broker, link, id, news) = (self.broker, self.link, self.id, self.news.clone());
-        let over = match self.source {
-            Source::Quic(ref connection) => {
-                let connection = connection.clone();
-                self.read(connection).await
-            }
+        let over = match self.source.clone() {
+            Source::Quic(connection) => self.read(connection).await,
             #[cfg(feature = "carrier")]
-            Source::Carried(ref wire) => {
-                let wire = Arc::clone(wire);
-                carrier::follow(self, wire).await
-            }
+            Source::Carried(wire) => carrier::follow(self, wire).await,
         };
         if let Err(why) = over {
             tracing::debug!(%broker, error = &why as &dyn std::error::Error, "a subscription's stream ended");

@@ -12,7 +12,8 @@ impl Core {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let is_written = self.syncing.is_none() && self.last_block.is_none();
-        let is_applied = self.applied_index == self.node.log_end() && self.log().durable() == self.applied_index;
+        let is_applied =
+            self.applied_index == self.node.log_end() && self.log().durable() == self.applied_index;
         let is_answered = self.queue.is_empty()
             && self.waiting.is_empty()
             && self.replies.is_empty()

@@ -345,12 +345,7 @@ impl World {
         self.after(patience, Event::Drain { broker, life, down_us });
     }
 
-    pub(super) fn drain(
-        &mut self,
-        broker: u64,
-        life: u64,
-        down_us: Option<u64>,
-    ) -> Result<(), Violation> {
+    pub(super) fn drain(&mut self, broker: u64, life: u64, down_us: Option<u64>) -> Result<(), Violation> {
         if let Some(core) = self.alive(broker, life).and_then(|machine| machine.core.as_mut()) {
             core.prepare_to_stop();
             self.request_pass(broker);
