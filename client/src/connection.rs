@@ -150,7 +150,7 @@ impl Lines {
 }
 
 /// Where a subscription begins.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Source {
     /// A stream of its own on this connection.
     Quic(Connection),
@@ -355,16 +355,10 @@ impl Follow {
     /// Opens the stream and hands on what arrives until it ends.
     pub(crate) async fn run(self) {
         let (broker, link, id, news) = (self.broker, self.link, self.id, self.news.clone());
-        let over = match self.source {
-            Source::Quic(ref connection) => {
-                let connection = connection.clone();
-                self.read(connection).await
-            }
+        let over = match self.source.clone() {
+            Source::Quic(connection) => self.read(connection).await,
             #[cfg(feature = "carrier")]
-            Source::Carried(ref wire) => {
-                let wire = Arc::clone(wire);
-                carrier::follow(self, wire).await
-            }
+            Source::Carried(wire) => carrier::follow(self, wire).await,
         };
         if let Err(why) = over {
             tracing::debug!(%broker, error = &why as &dyn std::error::Error, "a subscription's stream ended");

@@ -178,8 +178,10 @@ impl World {
         for connection in self.connections.of_client(client) {
             self.forget_connection(connection);
             let Some(open) = self.connections.open.get(&connection) else { continue };
-            if let End::Client { generation, .. } = open.end {
-                self.client_lost(client, generation, open.broker);
+            match open.end {
+                End::Client { generation, .. } => self.client_lost(client, generation, open.broker),
+                #[cfg(feature = "virtual")]
+                End::Program(_) => {}
             }
         }
         self.at(self.now, Event::Wake { client });

@@ -30,8 +30,9 @@ const BUILD: Build = Build {
     tick_us: 25_000,
     timing: Timing { heartbeat_ticks: 2, election_ticks: 20 },
 };
-/// Before a spell is left out, brokers exchange heartbeats for so long. Microseconds.
-const SETTLE_US: u64 = 150_000;
+/// So long after a spell that was left out, all have made up for a few ticks and have heard of the leader: until then no
+/// other one is left out, or the ticks would add up to an election. Microseconds, beside two delays.
+const SETTLE_US: u64 = 3 * BUILD.tick_us;
 /// What is late takes ten times as long.
 const LATE: u64 = 10;
 
@@ -50,8 +51,8 @@ pub(crate) enum Ending {
 #[derive(Debug)]
 pub(crate) struct Embedded {
     world: World,
-    /// Time is being left out.
-    asleep: bool,
+    /// Time is being left out, at most until then.
+    asleep: Option<Time>,
     /// No time is left out before.
     settled: Time,
 }
@@ -65,7 +66,7 @@ impl Embedded {
         for broker in world.brokers() {
             world.at(Time(0), Event::Start { broker });
         }
-        Self { world, asleep: false, settled: Time(SETTLE_US) }
+        Self { world, asleep: None, settled: Time(SETTLE_US) }
     }
 
     /// Lets everything happen that is due until `now`.
@@ -73,10 +74,10 @@ impl Embedded {
     /// # Errors
     /// The first promise that was broken.
     pub(crate) fn turn(&mut self, now: Time) -> Result<(), Violation> {
-        if std::mem::take(&mut self.asleep) {
-            self.world.skip(now);
+        if let Some(until) = self.asleep.take() {
+            self.world.skip(now.min(until));
             let late = LATE * self.world.network.weather.delay_us.1;
-            self.settled = now + SETTLE_US + 2 * late;
+            self.settled = self.world.now + SETTLE_US + 2 * late;
         }
         self.world.turn(now)
     }
@@ -87,7 +88,7 @@ impl Embedded {
         if now >= self.settled
             && let Some(spell) = self.world.quiet_us()
         {
-            self.asleep = true;
+            self.asleep = Some(now + spell);
             return now + spell;
         }
         self.world.events.first_key_value().map_or(Time(u64::MAX), |((at, _), _)| *at)

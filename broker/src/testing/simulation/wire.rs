@@ -11,7 +11,7 @@ use sequor_client::{
 };
 
 use super::stage::Stage;
-use crate::sim::embedded::Port;
+use crate::sim::embedded::{Embedded, Port};
 
 /// The network, to a client.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Carrier for Wires {
     }
 
     fn seed(&self) -> u64 {
-        self.0.with(crate::sim::embedded::Embedded::draw)
+        self.0.with(Embedded::draw)
     }
 
     fn wall_clock_ms(&self) -> i64 {
