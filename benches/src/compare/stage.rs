@@ -24,6 +24,8 @@ use crate::contestant::Contestant;
 const NODES: usize = 3;
 /// Links to each node of a peer: its clients' and its two to other nodes.
 const LINKS_PER_NODE: usize = 3;
+/// How long a peer is warmed up, if it is measured for at least as long: a Java machine takes its time. Seconds.
+const WARM_UP_SECONDS_MAX: u64 = 10;
 /// Exit code of a script that cannot install its peer.
 const CANNOT_INSTALL: i32 = 69;
 
@@ -203,6 +205,7 @@ impl Stage {
             .arg(format!("--how={}", contestant.how.word()))
             .arg(format!("--size={}", self.size))
             .arg(format!("--seconds={}", time.as_secs()))
+            .arg(format!("--warm-up={}", WARM_UP_SECONDS_MAX.min(time.as_secs())))
             .arg(format!("--rtt-us={}", self.rtt_us))
             .arg(format!("--process={}", joined(started.processes.iter().map(u32::to_string).collect())));
         if peer == "kafka" {

@@ -19,6 +19,8 @@ use crate::{
 
 /// Longest wait for a system that was just started.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest wait for one attempt: a system that is still looking for its leader may never answer it.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two attempts.
 const LOOK: Duration = Duration::from_millis(250);
 /// Longest wait for an answer.
@@ -38,7 +40,7 @@ pub(crate) enum PeerError {
         said: String,
     },
     /// It says nothing.
-    #[error("no answer within {} s", PATIENCE.as_secs())]
+    #[error("it does not answer")]
     Silence,
     /// There is no runtime.
     #[error("cannot start the runtime: {0}")]
@@ -69,7 +71,8 @@ where
 {
     let until = Instant::now() + START_TIMEOUT;
     loop {
-        match attempt().await {
+        let done = timeout(ATTEMPT_TIMEOUT, attempt()).await.unwrap_or(Err(PeerError::Silence));
+        match done {
             Err(_) if Instant::now() < until => sleep(LOOK).await,
             done => return done,
         }
@@ -105,8 +108,14 @@ impl Load {
         let (done, (own, nodes)) = join(try_join_all(slots), self.cpu(start, end)).await;
         done?;
         let Outcome { tally, errors } = outcome.into_inner();
+        if tally.requests() == 0 {
+            return Err(PeerError::cannot(
+                "measure",
+                "nothing was acknowledged in the time that is measured",
+            ));
+        }
         let records = (tally.requests() * self.point.batch) as f64;
-        let each = |us: u64| (records > 0.0).then(|| us as f64 / records);
+        let each = |us: u64| Some(us as f64 / records);
         let figure = tally.figure(self.point, self.size, self.rtt_us, self.time.as_secs_f64());
         Ok(Figure {
             client_cpu_us_per_record: each(own),
@@ -196,6 +205,12 @@ mod tests {
         assert!(one.records_per_s <= 510.0 && eight.records_per_s <= 4080.0);
         assert!(eight.records_per_s > 2.0 * one.records_per_s, "{one:?} {eight:?}");
         assert!(one.p50_us >= 20_000);
+    }
+
+    #[tokio::test]
+    async fn silence_is_no_figure() {
+        let peer = Slow { after: Duration::from_secs(3), fails: u64::MAX, asked: Cell::new(0) };
+        load(1).run(&peer).await.unwrap_err();
     }
 
     #[tokio::test]
