@@ -94,6 +94,25 @@ fn a_long_way_is_longer_and_an_open_loop_keeps_its_rate() {
 }
 
 #[test]
+fn an_open_loop_beyond_what_is_possible_says_so_and_ends_soon_after_its_window() {
+    // Nobody encrypts a million requests a second in one thread.
+    let args =
+        ["append", "--rate", "1000000", "--batch", "1", "--size", "100", "--seconds", "1", "-o", "json"];
+    let start = Instant::now();
+    let told = json(&bench(&[&args[..], &["--brokers", "1"], &SMALL].concat()));
+    assert!(start.elapsed() < Duration::from_secs(60), "the whole of the backlog is not sent");
+    let result = &told["results"][0];
+    let unsent = result["unsent_requests"].as_u64().unwrap();
+    assert!(0 < unsent && unsent <= 1_000_000, "{result}");
+    // It counts as later than all others: what falls on it is no figure.
+    assert_eq!((&result["max_us"], &result["p999_us"]), (&Value::Null, &Value::Null), "{result}");
+    assert!(result["records_per_s"].as_f64().unwrap() < 990_000.0, "{result}");
+    let doubt = told["doubts"][0].as_str().unwrap();
+    assert!(doubt.contains("% of the rate was acknowledged in the window"), "{doubt}");
+    assert!(doubt.contains("had not left 5 s after it"), "{doubt}");
+}
+
+#[test]
 fn a_cluster_that_is_there_is_measured_and_what_cannot_be_seen_is_absent() {
     let cluster = Cluster::start();
     let context = cluster.path("made/context.toml");

@@ -18,7 +18,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{
-    advice::advice,
+    advice::{advice, doubt},
     limits::{LimitError, Limits},
     lists::{Point, Pressure, Stage, Sweep, between, round_trip},
     load,
@@ -46,7 +46,9 @@ const LOG_BYTES_MAX: u64 = 1 << 30;
 #[command(after_help = "\
 It starts its own brokers, child processes on this machine, and measures every combination of the lists, one after the \
 other. A batch is the records of one request: requests are not joined. In a closed loop the next request leaves when one \
-is answered; with --rate the clock decides, and a request is timed from the moment at which it was meant to leave.
+is answered; with --rate the clock decides, and a request is timed from the moment at which it was meant to leave. Every \
+request that was meant to leave in the window is timed, however late its answer is; what had not left 5 s after the window \
+counts as later than any other. Where less than 99 % of the rate was acknowledged, it says so.
 
 With --rtt, everything that programs say to each other passes a relay that delays it, and the brokers' heartbeats and \
 election timeouts grow with the round trip. The relay needs no rights, and processor time.
@@ -138,6 +140,17 @@ impl Verdict for SweepError {
     }
 }
 
+/// Nothing was measured.
+#[derive(Debug, Error)]
+#[error("in no window was any request answered: measure for longer (--seconds), or put less on it")]
+struct Unanswered;
+
+impl Verdict for Unanswered {
+    fn exit(&self) -> Exit {
+        Exit::Unreachable
+    }
+}
+
 /// How it was measured.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Settings {
@@ -161,6 +174,8 @@ pub(super) struct Findings {
     pub(super) limits: Option<Limits>,
     pub(super) results: Vec<Outcome>,
     pub(super) advice: Vec<String>,
+    /// What makes single results worth less than they look.
+    pub(super) doubts: Vec<String>,
 }
 
 pub(super) async fn run(args: AppendArgs, global: &Global) -> Result<(), Failure> {
@@ -185,7 +200,11 @@ fn tell(args: &AppendArgs, findings: &Findings) -> Result<(), Failure> {
         Form::Table => text(findings),
         Form::Json => serde_json::to_string(findings).expect("it has string keys") + "\n",
         Form::Csv => outcome::csv(&findings.results),
-    })
+    })?;
+    match findings.results.iter().all(|outcome| outcome.requests == 0) {
+        true => Err(Unanswered.into()),
+        false => Ok(()),
+    }
 }
 
 fn text(findings: &Findings) -> String {
@@ -199,7 +218,7 @@ fn text(findings: &Findings) -> String {
     text.push_str(&outcome::table(&findings.results));
     text.push('\n');
     let shares = findings.limits.iter().flat_map(|limits| limits.shares(&findings.results));
-    for sentence in shares.chain(findings.advice.iter().cloned()) {
+    for sentence in shares.chain(findings.advice.iter().chain(&findings.doubts).cloned()) {
         text.push_str(&(sentence + "\n"));
     }
     text
@@ -234,7 +253,11 @@ async fn find(args: &AppendArgs, global: &Global) -> Result<Findings, Failure> {
         set: args.set.iter().map(|(key, value)| format!("{key}={value}")).collect(),
         left_out,
     };
-    Ok(Findings { machine, settings, limits, advice: advice(&results), results })
+    let doubts: Vec<_> = results.iter().filter_map(doubt).collect();
+    if args.output == Form::Csv {
+        doubts.iter().for_each(|doubt| progress.news(doubt));
+    }
+    Ok(Findings { machine, settings, limits, advice: advice(&results), doubts, results })
 }
 
 /// The combinations that can be measured, and why others cannot.
@@ -291,7 +314,8 @@ async fn measure_stage(
         };
         progress.begin(&Outcome::title(point));
         let length = Duration::from_secs(args.seconds);
-        let trial = Trial::run(&mut at, point, length, progress, Meter::new).await?;
+        let trial =
+            Trial::run(&mut at, point, length, progress, |window| Meter::new(window, point.pressure)).await?;
         let outcome = Outcome::new(&at, point, length, &trial);
         progress.end(&format!("{}: {}", Outcome::title(point), outcome.line()));
         held += outcome.records * point.size;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
+    advice::doubt,
     gauges::Costs,
     lists::{Point, Pressure},
     meter::{Latency, Meter, micros},
@@ -38,20 +39,23 @@ pub(super) struct Outcome {
     pub(super) requests: u64,
     /// Records in them: `requests` times `batch`.
     pub(super) records: u64,
-    pub(super) requests_per_s: f64,
-    pub(super) records_per_s: f64,
+    /// What was answered in a second; absent if nothing was: such a window says nothing.
+    pub(super) requests_per_s: Option<f64>,
+    pub(super) records_per_s: Option<f64>,
     /// Of values, not of what is around them.
-    pub(super) bytes_per_s: f64,
+    pub(super) bytes_per_s: Option<f64>,
     #[serde(flatten)]
     pub(super) latency: Latency,
     #[serde(flatten)]
     pub(super) costs: Costs,
     /// Datagrams that the relay between them had no room for.
     pub(super) relay_overflowed: u64,
+    /// Requests of an open loop that were meant to leave in the window, and never did. Absent in a closed loop.
+    pub(super) unsent_requests: Option<u64>,
 }
 
 /// The columns of the CSV: every field of the JSON, in an order that stays.
-pub(super) const COLUMNS: [&str; 37] = [
+pub(super) const COLUMNS: [&str; 38] = [
     "brokers",
     "rtt_us",
     "heartbeat_ms",
@@ -89,6 +93,7 @@ pub(super) const COLUMNS: [&str; 37] = [
     "client_cpu_us_per_record",
     "rss_bytes",
     "relay_overflowed",
+    "unsent_requests",
 ];
 
 impl Outcome {
@@ -96,10 +101,10 @@ impl Outcome {
         target: &Target,
         point: &Point,
         length: Duration,
-        Trial { recorder: meter, costs, overflowed }: &Trial<Meter>,
+        Trial { recorder: meter, unsent, costs, overflowed }: &Trial<Meter>,
     ) -> Self {
         let seconds = length.as_secs_f64();
-        let per_s = |count: u64| count as f64 / seconds;
+        let per_s = |count: u64| (meter.requests() > 0).then(|| count as f64 / seconds);
         let (mode, in_flight, rate) = match point.pressure {
             Pressure::InFlight(count) => ("closed", Some(count), None),
             Pressure::Rate(rate) => ("open", None, Some(rate)),
@@ -120,9 +125,10 @@ impl Outcome {
             requests_per_s: per_s(meter.requests()),
             records_per_s: per_s(meter.records()),
             bytes_per_s: per_s(meter.records() * point.size),
-            latency: meter.latency(),
+            latency: meter.latency(*unsent),
             costs: *costs,
             relay_overflowed: *overflowed,
+            unsent_requests: rate.map(|_| *unsent),
         }
     }
 
@@ -138,7 +144,35 @@ impl Outcome {
 
     /// What came of it, in a line.
     pub(super) fn line(&self) -> String {
-        format!("{} records/s, p99 {}", grouped(self.records_per_s as u64), time(self.latency.p99_us))
+        match self.records_per_s {
+            Some(records) => {
+                format!("{} records/s, p99 {}", grouped(records as u64), self.late(self.latency.p99_us))
+            }
+            None => "nothing was answered".to_owned(),
+        }
+    }
+
+    /// One of its latencies for people.
+    pub(super) fn late(&self, us: Option<u64>) -> String {
+        late(us, self.unsent_requests.unwrap_or(0))
+    }
+
+    /// What was asked for, in words, of what was measured.
+    pub(super) fn asked(&self) -> String {
+        let pressure = match (self.in_flight, self.rate) {
+            (Some(count), _) => Pressure::InFlight(count),
+            (None, rate) => Pressure::Rate(rate.unwrap_or(0)),
+        };
+        Self::title(&Point { batch: self.batch, size: self.size, pressure })
+    }
+}
+
+/// A latency for people: of a request that never left, if there are so many of these that it falls on one.
+pub(super) fn late(us: Option<u64>, unsent: u64) -> String {
+    match us {
+        Some(us) => time(us),
+        None if unsent > 0 => "unsent".to_owned(),
+        None => "-".to_owned(),
     }
 }
 
@@ -180,7 +214,8 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
             (Some(count), _) => count.to_string(),
             (None, rate) => format!("{}/s", rate.unwrap_or(0)),
         };
-        let is_steady = costs.elections.unwrap_or(0) == 0 && outcome.relay_overflowed == 0;
+        let is_steady =
+            costs.elections.unwrap_or(0) == 0 && outcome.relay_overflowed == 0 && doubt(outcome).is_none();
         table.row(
             if is_steady { Tone::Plain } else { Tone::Bad },
             [
@@ -189,11 +224,11 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
                 outcome.size.to_string(),
                 outcome.batch.to_string(),
                 pressure,
-                grouped(outcome.records_per_s.round() as u64),
-                short(outcome.bytes_per_s / 1e6),
-                time(latency.p50_us),
-                time(latency.p99_us),
-                time(latency.p999_us),
+                outcome.records_per_s.map_or_else(absent, |records| grouped(records.round() as u64)),
+                ratio(outcome.bytes_per_s.map(|bytes| bytes / 1e6)),
+                outcome.late(latency.p50_us),
+                outcome.late(latency.p99_us),
+                outcome.late(latency.p999_us),
                 ratio(costs.records_per_sync),
                 ratio(costs.datagrams_per_cycle),
                 ratio(costs.broker_cpu_us_per_record),
@@ -246,19 +281,20 @@ pub(super) fn example(batch: u64, in_flight: u64, records_per_s: f64) -> Outcome
         seconds: 3.0,
         requests: 30,
         records: 30 * batch,
-        requests_per_s: records_per_s / batch as f64,
-        records_per_s,
-        bytes_per_s: records_per_s * 256.0,
+        requests_per_s: Some(records_per_s / batch as f64),
+        records_per_s: Some(records_per_s),
+        bytes_per_s: Some(records_per_s * 256.0),
         latency: Latency {
-            mean_us: 410.5,
-            p50_us: 400,
-            p90_us: 500,
-            p99_us: 1240,
-            p999_us: 12_400,
-            max_us: 20_000,
+            mean_us: Some(410.5),
+            p50_us: Some(400),
+            p90_us: Some(500),
+            p99_us: Some(1240),
+            p999_us: Some(12_400),
+            max_us: Some(20_000),
         },
         costs: Costs { records_per_sync: Some(12.5), ..Costs::default() },
         relay_overflowed: 0,
+        unsent_requests: None,
     }
 }
 
@@ -285,9 +321,9 @@ mod tests {
                     fdatasyncs,cycles,records_per_sync,syncs_per_cycle,sends_per_cycle,datagrams_per_cycle,\
                     net_bytes_per_cycle,net_bytes_per_payload_byte,log_bytes_per_cycle,log_bytes_per_payload_byte,\
                     disk_bytes_per_payload_byte,broker_cpu_us_per_record,client_cpu_us_per_record,rss_bytes,\
-                    relay_overflowed";
+                    relay_overflowed,unsent_requests";
         let row = "3,0,30,150,closed,10,1,,256,3.0,30,300,1000.0,10000.0,2560000.0,410.5,400,500,1240,12400,20000,\
-                   ,,,12.5,,,,,,,,,,,,0";
+                   ,,,12.5,,,,,,,,,,,,0,";
         assert_eq!(lines, [head, row]);
     }
 
@@ -298,5 +334,6 @@ mod tests {
         let numbers: Vec<_> = [0.5, 12.345, 123.4, 12_345.6].map(short).to_vec();
         assert_eq!(numbers, ["0.50", "12.3", "123", "12,346"]);
         assert_eq!(table(&[example(10, 1, 1e4), example(1, 1, 1e3)]).lines().count(), 3);
+        assert_eq!([late(Some(87), 3), late(None, 3), late(None, 0)], ["87 us", "unsent", "-"]);
     }
 }

@@ -62,6 +62,13 @@ impl Pace {
         let since = u128::from(request) * u128::from(self.batch) * SECOND_NS / u128::from(self.rate);
         self.start + Duration::from_nanos(u64::try_from(since).unwrap_or(u64::MAX))
     }
+
+    /// How many requests are meant to leave before a moment.
+    pub(super) fn before(&self, moment: Instant) -> u64 {
+        let since = moment.saturating_duration_since(self.start).as_nanos();
+        let requests = (since * u128::from(self.rate)).div_ceil(u128::from(self.batch) * SECOND_NS);
+        u64::try_from(requests).unwrap_or(u64::MAX)
+    }
 }
 
 /// Wakes its task at a moment. To the runtime the kernel's timer is something that is read when it can be, like a pipe.
@@ -114,6 +121,21 @@ mod tests {
         assert_eq!(pace.intended(1), start + Duration::from_nanos(3_333_333));
         let years = Pace::new(start, 1, 1).intended(100_000_000);
         assert_eq!(years, start + Duration::from_secs(100_000_000));
+    }
+
+    #[test]
+    fn as_many_are_meant_before_a_moment_as_have_an_earlier_one() {
+        let start = Instant::now();
+        for (batch, rate) in [(10, 3000), (1, 1), (7, 1_000_000), (1, 3)] {
+            let pace = Pace::new(start, batch, rate);
+            assert_eq!(pace.before(start), 0);
+            for ms in [1, 3, 4, 999, 1000, 1001] {
+                let moment = start + Duration::from_millis(ms);
+                let count = pace.before(moment);
+                assert!(pace.intended(count) >= moment, "{batch}, {rate}, {ms}");
+                assert!(pace.intended(count - 1) < moment, "{batch}, {rate}, {ms}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -16,13 +16,14 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{
+    advice::rate_doubt,
     append::Form,
     gauges::Costs,
     lists::{Point, Pressure, between},
     load::{Answered, Window},
     machine::Machine,
     meter::{Latency, histogram, latency, micros},
-    outcome::{short, time},
+    outcome::{late, short, time},
     progress::Progress,
     target::{OneCluster, Target, place},
     trial::{Recorder, Trial},
@@ -45,7 +46,7 @@ const BAR_MAX: usize = 40;
 #[command(after_help = "\
 Each request is timed from the moment at which it was meant to leave. For each window of 100 ms it is noted how many \
 requests were answered in it, and how late the latest of them was; and of the whole run, the longest time in which \
-nothing was acknowledged. The log is rolled over each time that a segment (--set segment_bytes=) is full.
+nothing was acknowledged. What had not left 5 s after the end counts as later than any other. The log is rolled over each time that a segment (--set segment_bytes=) is full.
 
 Examples:
   sequor bench stall
@@ -92,6 +93,8 @@ struct Stalls {
     histogram: Histogram<u64>,
     slots: Vec<Slot>,
     last: Instant,
+    /// Requests that were answered while the window lasted.
+    timely: u64,
     /// The longest time without an answer, and when it began.
     gap: (Duration, Instant),
 }
@@ -104,6 +107,7 @@ impl Stalls {
             histogram: histogram(),
             slots: vec![Slot::default(); usize::try_from(slots).expect("a day has fewer")],
             last: window.from,
+            timely: 0,
             gap: (Duration::ZERO, window.from),
         }
     }
@@ -124,6 +128,7 @@ impl Recorder for Stalls {
         let at = answered.at.min(self.window.to);
         let Some(since) = at.checked_duration_since(self.window.from) else { return };
         self.quiet_until(answered.at);
+        self.timely += u64::from(self.window.contains(answered.at));
         let took = micros(answered.took());
         self.histogram.saturating_record(took);
         let slot = (since.as_millis() / WINDOW.as_millis()) as usize;
@@ -161,6 +166,10 @@ struct Findings {
     #[serde(flatten)]
     costs: Costs,
     relay_overflowed: u64,
+    /// Requests that were meant to leave and never did: later than any latency here, and no answer of any window.
+    unsent_requests: u64,
+    /// What makes the figures worth less than they look.
+    doubts: Vec<String>,
 }
 
 /// Windows that are alike.
@@ -215,7 +224,9 @@ async fn find(args: &StallArgs, global: &Global) -> Result<Findings, Failure> {
 
 impl Findings {
     fn new(args: &StallArgs, machine: Machine, target: &Target, trial: Trial<Stalls>) -> Self {
-        let Trial { recorder: mut stalls, costs, overflowed } = trial;
+        let Trial { recorder: mut stalls, unsent, costs, overflowed } = trial;
+        let meant = args.rate as f64 * args.seconds as f64 / args.batch as f64;
+        let doubt = rate_doubt(Some(meant), stalls.timely, unsent);
         // Nothing came at the end either.
         stalls.quiet_until(stalls.last.max(stalls.window.to));
         let (gap, begun) = stalls.gap;
@@ -230,7 +241,7 @@ impl Findings {
             seconds: args.seconds,
             requests,
             records: requests * args.batch,
-            latency: latency(&stalls.histogram),
+            latency: latency(&stalls.histogram, unsent),
             longest_gap_us: micros(gap),
             longest_gap_at_ms: micros(begun - stalls.window.from) / 1000,
             still_windows: stalls.slots.iter().filter(|slot| slot.requests == 0).count() as u64,
@@ -239,6 +250,8 @@ impl Findings {
             windows: stalls.slots,
             costs,
             relay_overflowed: overflowed,
+            unsent_requests: unsent,
+            doubts: doubt.into_iter().collect(),
         }
     }
 }
@@ -251,7 +264,7 @@ fn csv(slots: &[Slot]) -> String {
 }
 
 fn text(findings: &Findings) -> String {
-    let Findings { latency, rate, batch, size, seconds, .. } = findings;
+    let Findings { latency, rate, batch, size, seconds, unsent_requests: unsent, .. } = findings;
     let mut text = format!(
         "{} a second of {size} bytes, {batch} in a request, for {seconds} s; {} brokers\n\n",
         count(*rate, "record"),
@@ -261,10 +274,10 @@ fn text(findings: &Findings) -> String {
     table.row(
         Tone::Plain,
         [
-            time(latency.p50_us),
-            time(latency.p99_us),
-            time(latency.p999_us),
-            time(latency.max_us),
+            late(latency.p50_us, *unsent),
+            late(latency.p99_us, *unsent),
+            late(latency.p999_us, *unsent),
+            late(latency.max_us, *unsent),
             time(findings.longest_gap_us),
             short(findings.longest_gap_at_ms as f64 / 1e3),
             grouped(findings.still_windows),
@@ -281,6 +294,9 @@ fn text(findings: &Findings) -> String {
             grouped(*windows),
             "#".repeat(width)
         ));
+    }
+    for doubt in &findings.doubts {
+        text.push_str(&format!("\n{doubt}\n"));
     }
     text
 }
@@ -309,7 +325,7 @@ mod tests {
         let requests: Vec<_> = stalls.slots.iter().map(|slot| slot.requests).collect();
         assert_eq!(requests, [2, 0, 2, 0, 1], "what was answered before the window does not count");
         assert_eq!(stalls.slots[2].max_us, 210_000);
-        assert_eq!(stalls.histogram.len(), 5);
+        assert_eq!((stalls.histogram.len(), stalls.timely), (5, 4), "one answer came after the window");
     }
 
     #[test]

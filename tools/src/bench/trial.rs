@@ -25,6 +25,8 @@ pub(super) trait Recorder: Send + 'static {
 #[derive(Debug)]
 pub(super) struct Trial<R> {
     pub(super) recorder: R,
+    /// Requests that an open loop should have sent in the window, and had not when its grace was over.
+    pub(super) unsent: u64,
     pub(super) costs: Costs,
     /// Datagrams that the relay had no room for.
     pub(super) overflowed: u64,
@@ -48,8 +50,8 @@ impl<R: Recorder> Trial<R> {
         let mut recorder = recorder(window);
         // On its own, so that it is not asked each time that something else in this thread has news.
         let run = tokio::spawn(async move {
-            load.run(window, |answered| recorder.note(answered)).await?;
-            Ok::<R, Failure>(recorder)
+            let unsent = load.run(window, |answered| recorder.note(answered)).await?;
+            Ok::<(R, u64), Failure>((recorder, unsent))
         });
         let followed = progress.follow(start, window.to - start);
         let watched = async {
@@ -60,9 +62,9 @@ impl<R: Recorder> Trial<R> {
         };
         let ran = async { run.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) };
         // A load that fails is not waited for.
-        let (costs, recorder) = tokio::try_join!(watched, ran)?;
+        let (costs, (recorder, unsent)) = tokio::try_join!(watched, ran)?;
         target.check()?;
         let overflowed = target.overflowed() - overflowed;
-        Ok(Self { recorder, costs, overflowed })
+        Ok(Self { recorder, unsent, costs, overflowed })
     }
 }

@@ -9,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hdrhistogram::Histogram;
 use thiserror::Error;
 
-use super::super::meter::{Latency, histogram, latency, micros};
+use super::super::meter::{histogram, micros};
 
 /// How long each is measured.
 const LENGTH: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ fn step<T>(dir: &Path, what: &'static str, result: io::Result<T>) -> Result<T, D
 }
 
 /// How long a small write and its sync take while so many writers do the same, each in its own file.
-pub(super) fn fdatasync(dir: &Path, writers: usize) -> Result<Latency, DiskError> {
+pub(super) fn fdatasync(dir: &Path, writers: usize) -> Result<Histogram<u64>, DiskError> {
     let all = thread::scope(|scope| {
         let writers: Vec<_> = (0..writers).map(|_| scope.spawn(|| sync_again_and_again(dir))).collect();
         writers
@@ -51,7 +52,7 @@ pub(super) fn fdatasync(dir: &Path, writers: usize) -> Result<Latency, DiskError
     for took in all.into_iter().flatten() {
         together.saturating_record(micros(took));
     }
-    Ok(latency(&together))
+    Ok(together)
 }
 
 fn sync_again_and_again(dir: &Path) -> Result<Vec<Duration>, DiskError> {

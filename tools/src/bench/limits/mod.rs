@@ -82,13 +82,13 @@ impl Limits {
         let write_bytes_per_s = disk::write(dir)?;
         let (ping_pong, quic_bulk_bytes_per_s) = quic::measure()?;
         Ok(Self {
-            fdatasync_p50_us: one.p50_us,
-            fdatasync_p99_us: one.p99_us,
-            fdatasync_3_p50_us: three.p50_us,
-            fdatasync_3_p99_us: three.p99_us,
+            fdatasync_p50_us: one.value_at_quantile(0.5),
+            fdatasync_p99_us: one.value_at_quantile(0.99),
+            fdatasync_3_p50_us: three.value_at_quantile(0.5),
+            fdatasync_3_p99_us: three.value_at_quantile(0.99),
             write_bytes_per_s,
-            quic_ping_pong_p50_us: ping_pong.p50_us,
-            quic_ping_pong_p99_us: ping_pong.p99_us,
+            quic_ping_pong_p50_us: ping_pong.value_at_quantile(0.5),
+            quic_ping_pong_p99_us: ping_pong.value_at_quantile(0.99),
             quic_bulk_bytes_per_s,
             crc_bytes_per_s: memory::crc(),
             seal_bytes_per_s: memory::seal(),
@@ -130,17 +130,18 @@ impl Limits {
     pub(super) fn shares(&self, outcomes: &[Outcome]) -> Vec<String> {
         let one_by_one = |outcome: &&Outcome| outcome.batch == 1 && outcome.in_flight == Some(1);
         let share = |outcome: &Outcome| {
+            let records_per_s = outcome.records_per_s?;
             let bound = self.one_by_one(outcome.brokers, outcome.rtt_us);
-            let share = 100.0 * outcome.records_per_s / bound;
+            let share = 100.0 * records_per_s / bound;
             let rtt = time(outcome.rtt_us);
             let doubt = if share > 100.0 { "; the machine was busier while that was measured" } else { "" };
-            format!(
+            Some(format!(
                 "one by one, {} brokers, rtt {rtt}: {share:.0} % of the {} records/s that sync and network allow{doubt}",
                 outcome.brokers,
                 short(bound)
-            )
+            ))
         };
-        outcomes.iter().filter(one_by_one).map(share).collect()
+        outcomes.iter().filter(one_by_one).filter_map(share).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hdrhistogram::Histogram;
 use quinn::{
     ClientConfig, Endpoint, ServerConfig, TokioRuntime,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
@@ -22,7 +23,7 @@ use tokio::runtime::{self, Runtime};
 
 use sequor_client::transport::{self, MTU, Profile};
 
-use super::super::meter::{Latency, histogram, latency, micros};
+use super::super::meter::{histogram, micros};
 
 /// How long each is measured.
 const LENGTH: Duration = Duration::from_secs(1);
@@ -50,7 +51,7 @@ where
 }
 
 /// How long a small message takes there and back, and how many bytes a second go in one direction.
-pub(super) fn measure() -> Result<(Latency, f64), QuicError> {
+pub(super) fn measure() -> Result<(Histogram<u64>, f64), QuicError> {
     let certified = step("no certificate", rcgen::generate_simple_self_signed([NAME.to_owned()]))?;
     let certificate = certified.cert.der().clone();
     let key = PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
@@ -120,7 +121,7 @@ async fn serve(socket: std::net::UdpSocket, config: ServerConfig) -> Result<f64,
     Ok(bytes as f64 / took.as_secs_f64())
 }
 
-async fn ask(address: SocketAddr, config: ClientConfig) -> Result<Latency, QuicError> {
+async fn ask(address: SocketAddr, config: ClientConfig) -> Result<Histogram<u64>, QuicError> {
     let socket = step("no socket", transport::socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
     let endpoint = Endpoint::new(transport::endpoint_config(MTU), None, socket, Arc::new(TokioRuntime));
     let endpoint = step("no endpoint", endpoint)?;
@@ -148,5 +149,5 @@ async fn ask(address: SocketAddr, config: ClientConfig) -> Result<Latency, QuicE
     step("much did not arrive", back.read_to_end(0).await)?;
     connection.close(0_u32.into(), b"");
     endpoint.wait_idle().await;
-    Ok(latency(&took))
+    Ok(took)
 }

@@ -160,10 +160,10 @@ fn line(
     name: String,
     (colour, is_dashed): (usize, bool),
     (across, group): (Dimension, &[&Outcome]),
-    measured: impl Fn(&Outcome) -> f64,
+    measured: impl Fn(&Outcome) -> Option<f64>,
 ) -> Line {
-    let point = |outcome: &&Outcome| (across.value(outcome) as f64, measured(outcome));
-    Line { name, points: group.iter().map(point).collect(), colour, is_dashed }
+    let point = |outcome: &&Outcome| Some((across.value(outcome) as f64, measured(outcome)?));
+    Line { name, points: group.iter().filter_map(point).collect(), colour, is_dashed }
 }
 
 fn records(outcomes: &[Outcome], across: Dimension, groups: &[Group<'_>], limits: Option<&Limits>) -> Chart {
@@ -182,12 +182,12 @@ fn records(outcomes: &[Outcome], across: Dimension, groups: &[Group<'_>], limits
 
 fn latency(outcomes: &[Outcome], across: Dimension, groups: &[Group<'_>]) -> Chart {
     let both = |(colour, (name, group)): (usize, &Group<'_>)| {
-        let of = |what: &str, is_dashed, measured: fn(&Outcome) -> f64| {
+        let of = |what: &str, is_dashed, measured: fn(&Outcome) -> Option<f64>| {
             line(format!("{name}, {what}"), (colour, is_dashed), (across, group), measured)
         };
         [
-            of("p99", false, |outcome| outcome.latency.p99_us as f64),
-            of("p50", true, |outcome| outcome.latency.p50_us as f64),
+            of("p99", false, |outcome| outcome.latency.p99_us.map(|us| us as f64)),
+            of("p50", true, |outcome| outcome.latency.p50_us.map(|us| us as f64)),
         ]
     };
     Chart {

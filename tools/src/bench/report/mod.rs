@@ -88,7 +88,8 @@ impl Page {
         }
         body.push_str(&element("h2", "Machine and settings"));
         body.push_str(&pairs(about(findings).into_iter()));
-        for doubt in findings.machine.doubts().iter().chain(&findings.settings.left_out) {
+        let doubts = findings.machine.doubts();
+        for doubt in doubts.iter().chain(&findings.settings.left_out).chain(&findings.doubts) {
             body.push_str(&element("p class=\"doubt\"", doubt));
         }
         body.push_str(&element("h2", "How it was measured"));
@@ -108,8 +109,8 @@ impl Page {
 
 const METHOD: &str = "Each load runs in a session of its own: first a warm-up that does not count, then a window in which \
     every record counts that is acknowledged as durable on a majority of the brokers. In a closed loop the next request \
-    leaves when one is answered; in an open loop the clock decides, and a request is timed from the moment at which it was \
-    meant to leave. A batch is the records of one request frame, made before the clock runs; requests are not joined. A \
+    leaves when one is answered; in an open loop the clock decides, every request that was meant to leave in the window is \
+    timed from the moment at which it was, and one that never left counts as later than any other. A batch is the records of one request frame, made before the clock runs; requests are not joined. A \
     round trip is made by a relay in user space that every link passes, between brokers and to the client; it shares the \
     processors with what it delays. Brokers, relay and client run on one machine, and share its disk.";
 
@@ -217,6 +218,11 @@ fn load(outcome: &Outcome) -> Vec<String> {
     ]
 }
 
+/// What was measured, if it was.
+fn measured(value: Option<f64>, written: impl Fn(f64) -> String) -> String {
+    value.map_or_else(|| "-".to_owned(), written)
+}
+
 fn results(outcomes: &[Outcome]) -> String {
     let head = [
         "brokers",
@@ -235,12 +241,12 @@ fn results(outcomes: &[Outcome]) -> String {
     ];
     let row = |outcome: &Outcome| {
         let latency = &outcome.latency;
-        let times =
-            [latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us].map(time);
+        let times = [latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us];
+        let times = times.map(|us| outcome.late(us));
         let rates = [
-            grouped(outcome.records_per_s.round() as u64),
-            short(outcome.requests_per_s),
-            short(outcome.bytes_per_s / 1e6),
+            measured(outcome.records_per_s, |records| grouped(records.round() as u64)),
+            measured(outcome.requests_per_s, short),
+            measured(outcome.bytes_per_s.map(|bytes| bytes / 1e6), short),
         ];
         [load(outcome), rates.to_vec(), times.to_vec()].concat()
     };
@@ -281,7 +287,7 @@ fn costs(outcomes: &[Outcome]) -> String {
             costs.client_cpu_us_per_record,
             costs.rss_bytes.map(|bytes| bytes as f64 / 1e6),
         ];
-        let ratios = ratios.map(|ratio| ratio.map_or_else(|| "-".to_owned(), short));
+        let ratios = ratios.map(|ratio| measured(ratio, short));
         [load(outcome), ratios.to_vec()].concat()
     };
     grid(&head, outcomes.iter().map(row))
@@ -351,7 +357,8 @@ mod tests {
         };
         let results = [1, 16, 256].map(|batch| example(batch, 1, 2000.0 * batch as f64)).to_vec();
         let advice = vec!["Take batches of 256.".into()];
-        Findings { machine: Machine::read(None), settings, limits: Some(EXAMPLE), results, advice }
+        let doubts = vec!["batch 16: only 75 % & no more".into()];
+        Findings { machine: Machine::read(None), settings, limits: Some(EXAMPLE), results, advice, doubts }
     }
 
     /// The tags of a page, each without its attributes; `/` before one that closes.
@@ -374,6 +381,7 @@ mod tests {
         assert!(open.is_empty(), "{open:?}");
         assert_eq!(page.matches("<svg").count(), 2, "records and latency over batches");
         assert!(page.contains("&lt;one&gt; &amp; another"), "text of others is text");
+        assert!(page.contains("only 75 % &amp; no more"), "what is doubtful is said");
     }
 
     #[test]
