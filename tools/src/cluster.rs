@@ -289,6 +289,27 @@ pub(crate) fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, ClusterErr
     addresses.map_err(system("find free ports on 127.0.0.1"))
 }
 
+/// Connects to a cluster whose brokers have just been started. One that ends by itself says why: nobody else would answer
+/// before the deadline, and then say less.
+///
+/// # Errors
+/// If nobody answers, or a broker ends by itself.
+pub(crate) async fn connect(cluster: &mut Cluster, config: &Config) -> Result<Client, Failure> {
+    let ended = async {
+        loop {
+            if let Err(error) = cluster.check() {
+                return error;
+            }
+            sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        error = ended => Err(error.into()),
+        client = Client::connect(config) => Ok(client?),
+    }
+}
+
 /// Waits until a majority follows a leader.
 ///
 /// # Errors

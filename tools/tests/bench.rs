@@ -187,6 +187,24 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn a_key_that_brokers_refuse_is_told_with_their_reason_at_once() {
+    for command in ["append", "failover"] {
+        let dir = tempfile::tempdir().unwrap();
+        let args = ["bench", command, "--set", "election_ms=1"];
+        let start = Instant::now();
+        let output = sequor().args(args).env("TMPDIR", dir.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("ended by itself"), "{command}: {said}");
+        assert!(said.contains("election_ms"), "{command}: the broker's reason is shown: {said}");
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "nobody waits for a deadline: {:?}",
+            start.elapsed()
+        );
+    }
+}
+
+#[test]
 fn the_relay_delays_until_its_stdin_ends() {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let link = format!("tcp:127.0.0.1:0={}", target.local_addr().unwrap());

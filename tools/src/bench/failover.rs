@@ -36,7 +36,7 @@ use sequor_client::{AppendError, Client, Config, Producer, Record, protocol::bat
 
 use crate::{
     cli::{Global, Shape},
-    cluster::{ANSWER_TIMEOUT, Cluster, LOOK, PATIENCE, wait_for_leader},
+    cluster::{ANSWER_TIMEOUT, Cluster, LOOK, PATIENCE, connect, wait_for_leader},
     exit::{Exit, Failure, Verdict},
     interruption::Interruptions,
     output,
@@ -151,7 +151,7 @@ async fn measure(args: FailoverArgs, global: &Global) -> Result<(), Failure> {
     let mut config = Config::load(cluster.context())?;
     config.deadline = global.deadline;
 
-    let watching = Client::connect(&config).await?;
+    let watching = connect(&mut cluster, &config).await?;
     wait_for_leader(&mut cluster, &watching, &config).await?;
     let load = Load::start(&config, &args).await?;
     let probing = Client::connect(&config).await?;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     cli::Global,
-    cluster::{Cluster, LOOK, free_addresses, wait_for_leader},
+    cluster::{Cluster, LOOK, connect, free_addresses, wait_for_leader},
     exit::{Exit, Failure, Verdict},
     place::Place,
     relay::{Conditions, Relay},
@@ -148,7 +148,7 @@ impl Target {
         }
         cluster.launch_all()?;
         let config = within(Config::load(cluster.context())?, global);
-        let client = Client::connect(&config).await?;
+        let client = connect(&mut cluster, &config).await?;
         wait_for_leader(&mut cluster, &client, &config).await?;
         let (cluster, timing, dir) = (Some(cluster), Some(timing), Some(dir.clone()));
         Ok(Self { client, config, cluster, relay, stage, timing, dir })
