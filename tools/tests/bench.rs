@@ -205,6 +205,18 @@ fn a_key_that_brokers_refuse_is_told_with_their_reason_at_once() {
 }
 
 #[test]
+fn what_cannot_be_written_is_told_before_anything_is_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let output = sequor().args(["bench", "append", "--report"]).arg(&file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write the report"), "{said}");
+    assert!(!said.contains("1 of 12"), "nothing was measured: {said}");
+}
+
+#[test]
 fn the_relay_delays_until_its_stdin_ends() {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let link = format!("tcp:127.0.0.1:0={}", target.local_addr().unwrap());

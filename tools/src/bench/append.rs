@@ -189,18 +189,19 @@ pub(super) async fn run(args: AppendArgs, global: &Global) -> Result<(), Failure
 }
 
 fn tell(args: &AppendArgs, findings: &Findings) -> Result<(), Failure> {
-    if let Some(dir) = &args.report {
-        let path = report::write(dir, &Page::of(findings))?;
-        output::tell(&match args.output {
-            Form::Table => format!("The report is {}\n\n", visible_path(&path)),
-            Form::Json | Form::Csv => String::new(),
-        })?;
-    }
+    // What was measured is told before anything else can go wrong.
     output::tell(&match args.output {
         Form::Table => text(findings),
         Form::Json => serde_json::to_string(findings).expect("it has string keys") + "\n",
         Form::Csv => outcome::csv(&findings.results),
     })?;
+    if let Some(dir) = &args.report {
+        let path = report::write(dir, &Page::of(findings))?;
+        output::tell(&match args.output {
+            Form::Table => format!("\nThe report is {}\n", visible_path(&path)),
+            Form::Json | Form::Csv => String::new(),
+        })?;
+    }
     match findings.results.iter().all(|outcome| outcome.requests == 0) {
         true => Err(Unanswered.into()),
         false => Ok(()),
@@ -227,6 +228,7 @@ fn text(findings: &Findings) -> String {
 /// Measures everything.
 async fn find(args: &AppendArgs, global: &Global) -> Result<Findings, Failure> {
     let (sweep, left_out) = sweep(args)?;
+    args.report.as_deref().map(report::prepare).transpose()?;
     let place = place(args.dir.as_ref())?;
     let machine = Machine::read((!args.existing).then(|| place.path()));
     let mut progress = Progress::new(sweep.count());

@@ -55,12 +55,24 @@ impl Verdict for ReportError {
 #[derive(Debug)]
 pub(super) struct Page(String);
 
-/// Writes a page into a directory, which is made if it is not there; where it is then.
+/// Makes the directory of a page, and makes sure that it can be written there: before anything is measured for it.
+pub(super) fn prepare(dir: &Path) -> Result<(), ReportError> {
+    let path = dir.join(NAME);
+    let tried = || {
+        fs::create_dir_all(dir)?;
+        match fs::exists(&path)? {
+            // A page of before stays what it is until there is another.
+            true => fs::OpenOptions::new().append(true).open(&path).map(drop),
+            false => tempfile::tempfile_in(dir).map(drop),
+        }
+    };
+    tried().map_err(|source| ReportError { path: path.display().to_string(), source })
+}
+
+/// Writes a page into a directory that was prepared; where it is then.
 pub(super) fn write(dir: &Path, page: &Page) -> Result<PathBuf, ReportError> {
     let path = dir.join(NAME);
-    let failed = |source| ReportError { path: path.display().to_string(), source };
-    fs::create_dir_all(dir).map_err(failed)?;
-    fs::write(&path, &page.0).map_err(failed)?;
+    fs::write(&path, &page.0).map_err(|source| ReportError { path: path.display().to_string(), source })?;
     Ok(path)
 }
 
@@ -359,6 +371,19 @@ mod tests {
         let advice = vec!["Take batches of 256.".into()];
         let doubts = vec!["batch 16: only 75 % & no more".into()];
         Findings { machine: Machine::read(None), settings, limits: Some(EXAMPLE), results, advice, doubts }
+    }
+
+    #[test]
+    fn a_place_where_no_page_can_be_is_refused_before_there_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(&dir.path().join("new/deep")).unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("new/deep")).unwrap().count(), 0, "nothing is left behind");
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = prepare(&file).unwrap_err().to_string();
+        assert!(error.contains("cannot write the report") && error.contains("file/index.html"), "{error}");
+        fs::create_dir_all(dir.path().join("taken").join(NAME)).unwrap();
+        assert!(prepare(&dir.path().join("taken")).is_err(), "a directory has the page's name");
     }
 
     /// The tags of a page, each without its attributes; `/` before one that closes.
