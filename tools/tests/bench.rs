@@ -124,16 +124,20 @@ fn a_cluster_that_is_there_is_measured_and_what_cannot_be_seen_is_absent() {
     let told =
         run(&["append", "--existing", "--batch", "10", "--in-flight", "2", "--seconds", "1", "-o", "json"]);
     let result = &told["results"][0];
-    for absent in ["broker_cpu_us_per_record", "rss_bytes", "disk_bytes_per_payload_byte", "election_ms"] {
+    for absent in
+        ["broker_cpu_us_per_record", "rss_bytes", "disk_bytes_per_payload_byte", "election_ms", "rtt_us"]
+    {
         assert_eq!(result[absent], Value::Null, "{absent}: {result}");
     }
     assert!(result["fdatasyncs"].as_u64() > Some(0), "what brokers say of themselves is there: {result}");
     assert_eq!(told["machine"]["filesystem"], Value::Null);
+    assert!(told["advice"][0].as_str().unwrap().contains("in the cluster of the context"), "{told}");
 
     let read = run(&["tail", "--existing", "--consumers", "2", "-o", "json"]);
     let read = &read["results"][0];
     assert!(read["records"].as_u64() >= result["records"].as_u64(), "{read}, {result}");
     assert_eq!((&read["consumers"], &read["broker_cpu_us_per_record"]), (&2.into(), &Value::Null));
+    assert_eq!(read["rtt_us"], Value::Null, "how far they are is not known");
 }
 
 #[test]

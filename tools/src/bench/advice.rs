@@ -69,8 +69,9 @@ fn sentence(group: &[&Outcome]) -> Option<String> {
     let enough = |outcome: &&&Outcome| records_per_s(outcome) >= records_per_s(best) * ENOUGH_SHARE / 100.0;
     let chosen = group.iter().filter(enough).min_by_key(|outcome| (outcome.batch, outcome.in_flight))?;
     let way = match best.rtt_us {
-        0 => "on this machine".to_owned(),
-        rtt => format!("at a round trip of {}", time(rtt)),
+        None => "in the cluster of the context".to_owned(),
+        Some(0) => "on this machine".to_owned(),
+        Some(rtt) => format!("at a round trip of {}", time(rtt)),
     };
     let give = format!(
         "batches of {}, {} in flight, give {}/s at p99 {}",
@@ -138,8 +139,10 @@ mod tests {
 
     #[test]
     fn each_round_trip_has_its_own_sentence_and_an_open_loop_has_none() {
-        let far = Outcome { rtt_us: 5000, ..example(64, 16, 9000.0) };
+        let far = Outcome { rtt_us: Some(5000), ..example(64, 16, 9000.0) };
         let open = Outcome { mode: "open", in_flight: None, rate: Some(5), ..example(64, 16, 9e9) };
+        let others = Outcome { rtt_us: None, ..example(64, 16, 9000.0) };
+        assert!(advice(&[others])[0].starts_with("With 3 brokers in the cluster of the context and records"));
         let told = advice(&[example(1, 1, 2000.0), far, open]);
         assert_eq!(told.len(), 2);
         assert!(

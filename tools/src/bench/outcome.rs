@@ -9,7 +9,7 @@ use super::{
     advice::doubt,
     gauges::Costs,
     lists::{Point, Pressure},
-    meter::{Latency, Meter, micros},
+    meter::{Latency, Meter},
     target::Target,
     trial::Trial,
 };
@@ -22,7 +22,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Outcome {
     pub(super) brokers: u64,
-    pub(super) rtt_us: u64,
+    /// Absent if the brokers are not ours.
+    pub(super) rtt_us: Option<u64>,
     /// When our own brokers lose patience. Milliseconds.
     pub(super) heartbeat_ms: Option<u64>,
     pub(super) election_ms: Option<u64>,
@@ -111,7 +112,7 @@ impl Outcome {
         };
         Self {
             brokers: target.stage.brokers,
-            rtt_us: micros(target.stage.rtt),
+            rtt_us: target.rtt_us(),
             heartbeat_ms: target.timing.map(|timing| timing.heartbeat_ms),
             election_ms: target.timing.map(|timing| timing.election_ms),
             mode,
@@ -220,7 +221,7 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
             if is_steady { Tone::Plain } else { Tone::Bad },
             [
                 outcome.brokers.to_string(),
-                time(outcome.rtt_us),
+                outcome.rtt_us.map_or_else(absent, time),
                 outcome.size.to_string(),
                 outcome.batch.to_string(),
                 pressure,
@@ -270,7 +271,7 @@ pub(super) fn csv(outcomes: &[Outcome]) -> String {
 pub(super) fn example(batch: u64, in_flight: u64, records_per_s: f64) -> Outcome {
     Outcome {
         brokers: 3,
-        rtt_us: 0,
+        rtt_us: Some(0),
         heartbeat_ms: Some(30),
         election_ms: Some(150),
         mode: "closed",

@@ -144,7 +144,7 @@ impl Recorder for Stalls {
 struct Findings {
     machine: Machine,
     brokers: u64,
-    rtt_us: u64,
+    rtt_us: Option<u64>,
     rate: u64,
     batch: u64,
     size: u64,
@@ -234,7 +234,7 @@ impl Findings {
         Self {
             machine,
             brokers: target.stage.brokers,
-            rtt_us: micros(target.stage.rtt),
+            rtt_us: target.rtt_us(),
             rate: args.rate,
             batch: args.batch,
             size: args.size,

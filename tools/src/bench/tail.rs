@@ -27,7 +27,6 @@ use super::{
     lists::{Point, Pressure, between},
     load,
     machine::Machine,
-    meter::micros,
     outcome::{short, time},
     progress::Progress,
     target::{OneCluster, Target, place},
@@ -105,7 +104,7 @@ struct Read {
 struct Outcome {
     consumers: u64,
     brokers: u64,
-    rtt_us: u64,
+    rtt_us: Option<u64>,
     /// Records that each consumer read.
     records: u64,
     /// Until the last consumer was done.
@@ -262,7 +261,7 @@ impl Outcome {
         Self {
             consumers: reads.len() as u64,
             brokers: target.stage.brokers,
-            rtt_us: micros(target.stage.rtt),
+            rtt_us: target.rtt_us(),
             records: reads.first().map_or(0, |read| read.records),
             seconds: slowest,
             records_per_s: per_s(|read| read.records),
@@ -306,7 +305,7 @@ fn text(outcomes: &[Outcome]) -> String {
             [
                 outcome.consumers.to_string(),
                 outcome.brokers.to_string(),
-                time(outcome.rtt_us),
+                outcome.rtt_us.map_or_else(|| "-".to_owned(), time),
                 grouped(outcome.records),
                 short(outcome.seconds),
                 grouped(outcome.records_per_s as u64),

@@ -162,6 +162,11 @@ impl Target {
         Ok(Self { client, config, cluster: None, relay: None, stage, timing: None, dir: None })
     }
 
+    /// What is put between everybody, there and back. How far the brokers of others are is not known. Microseconds.
+    pub(super) fn rtt_us(&self) -> Option<u64> {
+        self.cluster.is_some().then(|| micros(self.stage.rtt))
+    }
+
     /// The brokers' processes, if they are ours.
     pub(super) fn processes(&self) -> Option<Vec<u32>> {
         let cluster = self.cluster.as_ref()?;

@@ -130,10 +130,11 @@ impl Limits {
     pub(super) fn shares(&self, outcomes: &[Outcome]) -> Vec<String> {
         let one_by_one = |outcome: &&Outcome| outcome.batch == 1 && outcome.in_flight == Some(1);
         let share = |outcome: &Outcome| {
-            let records_per_s = outcome.records_per_s?;
-            let bound = self.one_by_one(outcome.brokers, outcome.rtt_us);
+            // What this machine can do is no bound for brokers elsewhere.
+            let (records_per_s, rtt_us) = (outcome.records_per_s?, outcome.rtt_us?);
+            let bound = self.one_by_one(outcome.brokers, rtt_us);
             let share = 100.0 * records_per_s / bound;
-            let rtt = time(outcome.rtt_us);
+            let rtt = time(rtt_us);
             let doubt = if share > 100.0 { "; the machine was busier while that was measured" } else { "" };
             Some(format!(
                 "one by one, {} brokers, rtt {rtt}: {share:.0} % of the {} records/s that sync and network allow{doubt}",

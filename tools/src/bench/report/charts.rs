@@ -34,7 +34,7 @@ impl Dimension {
     fn value(self, outcome: &Outcome) -> u64 {
         match self {
             Self::Batch => outcome.batch,
-            Self::RoundTrip => outcome.rtt_us,
+            Self::RoundTrip => outcome.rtt_us.unwrap_or(0),
             Self::Rate => outcome.rate.unwrap_or(0),
             Self::InFlight => outcome.in_flight.unwrap_or(0),
             Self::Size => outcome.size,
@@ -203,6 +203,8 @@ fn latency(outcomes: &[Outcome], across: Dimension, groups: &[Group<'_>]) -> Cha
 /// What the machine allows, over batches or round trips, for the first cluster and size that were measured.
 fn bounds(outcomes: &[Outcome], across: Dimension, limits: &Limits) -> Vec<Bound> {
     let Some(first) = outcomes.first() else { return Vec::new() };
+    // This machine bounds nobody elsewhere.
+    let Some(rtt_us) = first.rtt_us else { return Vec::new() };
     let values = across.values(outcomes);
     let over =
         |bound: &dyn Fn(u64) -> f64| values.iter().map(|value| (*value as f64, bound(*value))).collect();
@@ -213,10 +215,10 @@ fn bounds(outcomes: &[Outcome], across: Dimension, limits: &Limits) -> Vec<Bound
     };
     match across {
         Dimension::Batch => {
-            let one = limits.one_by_one(first.brokers, first.rtt_us);
+            let one = limits.one_by_one(first.brokers, rtt_us);
             // Beyond what the disk takes the other bound says nothing.
             let one_request = |batch: u64| (one * batch as f64).min(disk);
-            let name = format!("1 request at a time, round trip {}: sync and network", time(first.rtt_us));
+            let name = format!("1 request at a time, round trip {}: sync and network", time(rtt_us));
             vec![disk_bound(), Bound { name, points: over(&one_request) }]
         }
         Dimension::RoundTrip => vec![
@@ -258,11 +260,13 @@ mod tests {
 
     #[test]
     fn a_round_trip_of_nothing_has_a_place() {
-        let far = Outcome { rtt_us: 5000, ..example(1, 1, 90.0) };
+        let far = Outcome { rtt_us: Some(5000), ..example(1, 1, 90.0) };
         let charts = of(&[example(1, 1, 4000.0), far], Some(&EXAMPLE));
         assert_eq!((charts.len(), charts[0].across.scale), (2, Scale::Each));
         assert_eq!(charts[0].across.marks[1].1, "5.00 ms");
         assert_eq!(charts[0].bounds[1].points[0], (0.0, 5000.0));
+        let others = Outcome { rtt_us: None, ..example(1, 1, 4000.0) };
+        assert!(of(&[others], Some(&EXAMPLE))[0].bounds.is_empty(), "this machine bounds nobody elsewhere");
     }
 
     #[test]

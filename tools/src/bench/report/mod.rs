@@ -148,7 +148,7 @@ fn about(findings: &Findings) -> Vec<(&'static str, String)> {
     let mut timings: Vec<_> = findings
         .results
         .iter()
-        .filter_map(|outcome| Some((outcome.rtt_us, outcome.heartbeat_ms?, outcome.election_ms?)))
+        .filter_map(|outcome| Some((outcome.rtt_us?, outcome.heartbeat_ms?, outcome.election_ms?)))
         .collect();
     timings.dedup();
     let timing = |(rtt, heartbeat, election): &(u64, u64, u64)| {
@@ -159,7 +159,9 @@ fn about(findings: &Findings) -> Vec<(&'static str, String)> {
         )
     };
     let timings: Vec<_> = timings.iter().map(timing).collect();
-    about.push(("brokers' patience", timings.join("; ")));
+    if !timings.is_empty() {
+        about.push(("brokers' patience", timings.join("; ")));
+    }
     if !settings.set.is_empty() {
         about.push(("keys set", settings.set.join(", ")));
     }
@@ -223,7 +225,7 @@ fn load(outcome: &Outcome) -> Vec<String> {
     };
     vec![
         outcome.brokers.to_string(),
-        time(outcome.rtt_us),
+        outcome.rtt_us.map_or_else(|| "not known".to_owned(), time),
         outcome.size.to_string(),
         outcome.batch.to_string(),
         pressure,
