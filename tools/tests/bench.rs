@@ -9,7 +9,7 @@ mod cluster;
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     process::{Output, Stdio},
     time::{Duration, Instant},
 };
@@ -181,6 +181,8 @@ fn what_makes_no_sense_is_refused() {
         (&["append", "--rtt", "5"], "time unit needed"),
         (&["append", "--existing", "--rtt", "5ms"], "cannot be used with"),
         (&["tail", "--consumers", "0"], "it has to be a whole number, 1 to 256"),
+        (&["append", "--rtt", "1ns"], "it is 0, or at least 1us"),
+        (&["append", "--dir", "/no/such/disk"], "there is no directory /no/such/disk: make it first"),
         (&["relay", "--rtt", "5ms", "--link", "tcp:1=2"], "write it as tcp:"),
     ] {
         let output = sequor().arg("bench").args(args).output().unwrap();
@@ -218,6 +220,20 @@ fn what_cannot_be_written_is_told_before_anything_is_measured() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("cannot write the report"), "{said}");
     assert!(!said.contains("1 of 12"), "nothing was measured: {said}");
+}
+
+#[test]
+fn a_relay_that_cannot_listen_says_where() {
+    let (tcp, udp) = (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let taken = [("tcp", tcp.local_addr().unwrap()), ("udp", udp.local_addr().unwrap())];
+    for (protocol, address) in taken {
+        let link = format!("{protocol}:{address}=127.0.0.1:1");
+        let args = ["bench", "relay", "--rtt", "5ms", "--link", &link];
+        let output = sequor().args(args).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{said}");
+        assert!(said.contains(&format!("the relay cannot listen on {address}")), "{said}");
+    }
 }
 
 #[test]

@@ -102,7 +102,7 @@ pub(super) struct AppendArgs {
     #[arg(long, conflicts_with_all = ["brokers", "rtt", "set"])]
     existing: bool,
 
-    /// Make clusters in this directory. It has to be on the disk that is to be measured.
+    /// Make clusters in this directory, which has to be there, on the disk that is to be measured.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: Option<PathBuf>,
 

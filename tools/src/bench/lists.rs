@@ -6,6 +6,8 @@ use serde::Serialize;
 
 /// Longest round trip that can be asked for.
 const RTT_MAX: Duration = Duration::from_secs(2);
+/// Shortest one, if there is any: figures name it in whole microseconds, and it would be told as none.
+const RTT_MIN: Duration = Duration::from_micros(1);
 /// Heartbeats in the shortest silence that starts an election: as many as by default.
 const HEARTBEATS_PER_ELECTION: u64 = 5;
 /// Pause between two heartbeats by default. Milliseconds.
@@ -16,12 +18,15 @@ const TICK_MS: u64 = 10;
 /// Reads a round trip: 0, 500us, 5ms.
 ///
 /// # Errors
-/// If it is no time, or too long.
+/// If it is no time, too short to be told, or too long.
 pub(super) fn round_trip(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
     let time = humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 5ms"))?;
+    if !time.is_zero() && time < RTT_MIN {
+        return Err(format!("it is 0, or at least {}", humantime::format_duration(RTT_MIN)));
+    }
     if time > RTT_MAX {
         return Err(format!("it is at most {}", humantime::format_duration(RTT_MAX)));
     }
@@ -119,8 +124,9 @@ mod tests {
     #[test]
     fn a_round_trip_has_a_unit_unless_it_is_nothing() {
         assert_eq!(round_trip("0"), Ok(Duration::ZERO));
+        assert_eq!(round_trip("0s"), Ok(Duration::ZERO));
         assert_eq!(round_trip("500us"), Ok(Duration::from_micros(500)));
-        for wrong in ["", "5", "3s", "-1ms"] {
+        for wrong in ["", "5", "3s", "-1ms", "1ns"] {
             assert!(round_trip(wrong).is_err(), "{wrong}");
         }
     }

@@ -52,7 +52,7 @@ pub(super) struct OneCluster {
     #[arg(long, conflicts_with_all = ["brokers", "rtt", "set"])]
     pub(super) existing: bool,
 
-    /// Make the cluster in this directory. It has to be on the disk that is to be measured.
+    /// Make the cluster in this directory, which has to be there, on the disk that is to be measured.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(super) dir: Option<PathBuf>,
 
@@ -80,24 +80,33 @@ impl OneCluster {
 
 /// There is no directory for clusters.
 #[derive(Debug, Error)]
-#[error("cannot make a directory for clusters in {dir}")]
-pub(super) struct DirError {
-    dir: String,
-    source: std::io::Error,
+pub(super) enum DirError {
+    /// A name that was mistyped would be on another disk.
+    #[error("there is no directory {dir}: make it first, on the disk that is to be measured")]
+    Missing { dir: String },
+    /// The system does not let us.
+    #[error("cannot make a directory for clusters in {dir}")]
+    Make { dir: String, source: std::io::Error },
 }
 
 impl Verdict for DirError {
     fn exit(&self) -> Exit {
-        Exit::Error
+        match self {
+            Self::Missing { .. } => Exit::Usage,
+            Self::Make { .. } => Exit::Error,
+        }
     }
 }
 
 /// Where clusters are made: in a directory of our own, on the disk that was asked for.
 pub(super) fn place(dir: Option<&PathBuf>) -> Result<Place, Failure> {
     let Some(dir) = dir else { return Ok(Place::new(None, "sequor-bench-")?) };
-    let failed = |source| DirError { dir: dir.display().to_string(), source };
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    let own = tempfile::Builder::new().prefix("sequor-bench-").tempdir_in(dir).map_err(failed)?;
+    let named = dir.display().to_string();
+    if !dir.is_dir() {
+        return Err(DirError::Missing { dir: named }.into());
+    }
+    let own = tempfile::Builder::new().prefix("sequor-bench-").tempdir_in(dir);
+    let own = own.map_err(|source| DirError::Make { dir: named, source })?;
     Ok(Place::Temporary(own))
 }
 

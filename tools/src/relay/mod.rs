@@ -58,10 +58,25 @@ use crate::exit::{Exit, Verdict};
 
 /// There is no relay.
 #[derive(Debug, Error)]
-#[error("cannot start the relay")]
-pub(crate) struct RelayError {
-    #[from]
-    source: io::Error,
+pub(crate) enum RelayError {
+    /// It cannot listen, most often because somebody else does.
+    #[error("the relay cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is something else that the system does not let us.
+    #[error("cannot start the relay")]
+    System(#[from] io::Error),
+}
+
+impl RelayError {
+    /// For `map_err`.
+    fn at(address: SocketAddr) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Listen { address, source }
+    }
 }
 
 impl Verdict for RelayError {
@@ -133,12 +148,14 @@ impl Relay {
     /// The same with fronts at these addresses: pairs of where a broker is known, and where it listens.
     ///
     /// # Errors
-    /// If an address is in use, or there is no thread.
+    /// [`RelayError::Listen`] if an address is in use.
     pub(crate) fn between(links: &[(SocketAddr, SocketAddr)], seed: u64) -> Result<Self, RelayError> {
         let shared = Arc::new(Shared::default());
         let ids = (1..).map(BrokerId);
-        let fronts = ids.zip(links).map(|(id, (front, broker))| Front::bind(id, *front, *broker));
-        let fronts = fronts.collect::<io::Result<Vec<_>>>()?;
+        let fronts = ids
+            .zip(links)
+            .map(|(id, (front, broker))| Front::bind(id, *front, *broker).map_err(RelayError::at(*front)));
+        let fronts = fronts.collect::<Result<Vec<_>, _>>()?;
         let addresses = fronts.iter().map(Front::address).collect::<io::Result<Vec<_>>>()?;
         let post = Post::new(fronts, Arc::clone(&shared), seed);
         let thread = thread::Builder::new().name("relay".into()).spawn(move || post.run())?;

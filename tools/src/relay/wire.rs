@@ -179,13 +179,14 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn new(links: &[(SocketAddr, SocketAddr)], delay: Duration) -> io::Result<Self> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    fn new(links: &[(SocketAddr, SocketAddr)], delay: Duration) -> Result<Self, RelayError> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(io::Error::from)?;
         let mut doors = Vec::new();
         for (number, (listen, target)) in (0..).zip(links) {
-            let door = TcpListener::bind(listen)?;
+            let door = TcpListener::bind(listen).map_err(RelayError::at(*listen))?;
             door.set_nonblocking(true)?;
-            epoll::add(&epoll, &door, EventData::new_u64(LISTENER | number), EventFlags::IN)?;
+            epoll::add(&epoll, &door, EventData::new_u64(LISTENER | number), EventFlags::IN)
+                .map_err(io::Error::from)?;
             doors.push((door, *target));
         }
         let connections = HashMap::new();
