@@ -90,6 +90,8 @@ struct Written {
     receipts: Vec<Receipt>,
     /// How long it took.
     took: Duration,
+    /// The broker that led when the play began.
+    first: BrokerId,
     /// Lines that were acknowledged when the leader was killed.
     killed_after: u64,
     /// The broker that was killed.
@@ -109,7 +111,7 @@ impl Scenario<'_> {
         self.report.say("cluster", &format!("three broker processes; broker {leader} leads"))?;
         let producer = client.producer(PRODUCER).in_flight(IN_FLIGHT).open().await?;
 
-        let written = self.append(&client, &producer).await?;
+        let written = self.append(&client, &producer, leader).await?;
         self.replay(&client, &producer, &written).await?;
         self.zombie(&client, &producer).await?;
         self.restart(&client, written.killed).await?;
@@ -122,7 +124,12 @@ impl Scenario<'_> {
     }
 
     /// Appends the file, and kills the leader when half of it is acknowledged.
-    async fn append(&mut self, client: &Client, producer: &Producer) -> Result<Written, Failure> {
+    async fn append(
+        &mut self,
+        client: &Client,
+        producer: &Producer,
+        first: BrokerId,
+    ) -> Result<Written, Failure> {
         let lines = &self.input.lines;
         let size = self.lines_per_batch();
         self.progress.set_length(lines.len() as u64);
@@ -166,13 +173,13 @@ impl Scenario<'_> {
         };
         let gaps = moments[batches - 1..].windows(2).map(|pair| pair[1] - pair[0]);
         let blocked = gaps.max().unwrap_or_default();
-        let written = Written { receipts, took, killed_after, killed, blocked };
+        let written = Written { receipts, took, first, killed_after, killed, blocked };
         self.tell_append(client, &written, size).await?;
         Ok(written)
     }
 
     async fn tell_append(&mut self, client: &Client, written: &Written, size: usize) -> Result<(), Failure> {
-        let Written { receipts, took, killed_after, killed, blocked } = written;
+        let Written { receipts, took, first, killed_after, killed, blocked } = written;
         let records: u64 = receipts.iter().map(|receipt| u64::from(receipt.records)).sum();
         let batches = receipts.len() as u64;
         self.report.say(
@@ -184,10 +191,7 @@ impl Scenario<'_> {
                 time(*took)
             ),
         )?;
-        self.report.say(
-            "leader killed",
-            &format!("broker {killed}, with SIGKILL, after {}", count(*killed_after, "acknowledged record")),
-        )?;
+        self.report.say("leader killed", &death(*first, *killed, *killed_after))?;
         let leader = self.leader(client).await?;
         self.report
             .say("", &format!("broker {leader} took over; writes were blocked for {}", time(*blocked)))?;
@@ -372,6 +376,19 @@ fn batch_of(lines: &[Piece], most: usize) -> BatchBuilder {
     builder
 }
 
+/// Who was killed and when; and, if it was not the one that was named as leader at first, why.
+fn death(first: BrokerId, killed: BrokerId, after: u64) -> String {
+    let after = count(after, "acknowledged record");
+    match first == killed {
+        true => format!("broker {killed}, with SIGKILL, after {after}"),
+        false => {
+            format!(
+                "broker {killed}, to which the lead had moved from broker {first}, with SIGKILL, after {after}"
+            )
+        }
+    }
+}
+
 /// Whether a producer that was replaced is kept from writing.
 async fn zombie_append(older: &Producer) -> Result<bool, Failure> {
     let outcome =
@@ -382,5 +399,21 @@ async fn zombie_append(older: &Producer) -> Result<bool, Failure> {
             Ok(true)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_is_not_the_first_one_is_said_to_have_come_after_it() {
+        let stayed = death(BrokerId(1), BrokerId(1), 500);
+        assert_eq!(stayed, "broker 1, with SIGKILL, after 500 acknowledged records");
+        let moved = death(BrokerId(1), BrokerId(3), 500);
+        assert_eq!(
+            moved,
+            "broker 3, to which the lead had moved from broker 1, with SIGKILL, after 500 acknowledged records"
+        );
     }
 }
