@@ -56,7 +56,8 @@ impl Load {
         Self { data, told, point, request_bytes, requests, sent: VecDeque::new(), done: 0 }
     }
 
-    /// Runs for so long. What was sent before it began is not counted.
+    /// Runs for so long. What is answered meanwhile is counted, also what was on its way when it began: the loop is closed,
+    /// and as many are still on their way when it ends.
     ///
     /// # Errors
     /// [`LoadError`].

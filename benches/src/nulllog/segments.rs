@@ -47,7 +47,8 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    /// Makes the first segment and has the spares made. The directory must exist and hold no segments.
+    /// Makes the first segment and the spares, as many as sequor keeps: when it returns, nobody writes to the disk until a
+    /// segment is full. The directory must exist and hold no segments.
     ///
     /// # Errors
     /// [`SegmentError`].
@@ -56,10 +57,12 @@ impl Segments {
         let Settings { spares, alignment, .. } = Settings::default();
         // One is in the thread's hands, the others wait here: as many as sequor keeps.
         let (made, ready) = mpsc::sync_channel(spares - 1);
-        let fill = move || fill(&disk, bytes, &made);
+        let (told, filled) = mpsc::channel();
+        let fill = move || fill(&disk, bytes, &told, &made);
         let filler = thread::Builder::new().name("null-filler".into()).spawn(fill);
         filler.map_err(|source| SegmentError::System { what: "start a thread", source })?;
         let active = ready.recv().map_err(|_| SegmentError::NoMore)?;
+        (0..=spares).try_for_each(|_| filled.recv()).map_err(|_| SegmentError::NoMore)?;
         let zeros = vec![0; usize::try_from(alignment).expect("a few sectors")].into();
         Ok(Self { ready, active, position: 0, alignment: alignment.into(), zeros })
     }
@@ -83,11 +86,13 @@ impl Segments {
     }
 }
 
-/// Makes segments until nobody wants one any more.
-fn fill(disk: &MmapDisk, bytes: u64, made: &mpsc::SyncSender<Arc<dyn Region>>) {
+/// Makes segments until nobody wants one any more, and tells of each before it hands it over.
+fn fill(disk: &MmapDisk, bytes: u64, told: &mpsc::Sender<()>, made: &mpsc::SyncSender<Arc<dyn Region>>) {
     for number in 1_u64.. {
         match disk.create(&format!("segment-{number:020}"), bytes) {
             Ok(region) => {
+                // Only the first ones are waited for.
+                let _nobody = told.send(());
                 if made.send(region).is_err() {
                     return;
                 }
@@ -100,6 +105,18 @@ fn fill(disk: &MmapDisk, bytes: u64, made: &mpsc::SyncSender<Arc<dyn Region>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_spares_are_there_before_anybody_is_told_that_it_is_ready() {
+        let place = tempfile::tempdir().unwrap();
+        let _segments = Segments::open(place.path(), 1 << 20).unwrap();
+        let whole = |number: usize| {
+            let file = place.path().join(format!("segment-{number:020}"));
+            std::fs::metadata(file).is_ok_and(|file| file.len() == 1 << 20)
+        };
+        let spares = Settings::default().spares;
+        assert!((1..=1 + spares).all(whole) && !whole(2 + spares));
+    }
 
     #[test]
     fn blocks_are_padded_and_roll() {
