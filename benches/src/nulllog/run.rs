@@ -11,7 +11,7 @@ use std::{
 use clap::ValueEnum;
 use sequor_benches::{
     child::{ChildError, Dependant},
-    cpu::cpu_us,
+    cpu::{cpu_us, used_us},
     delay::{Carries, Links},
     figure::{Figure, Figures},
     point::Point,
@@ -139,12 +139,14 @@ async fn measure(args: &RunArgs, point: Point) -> Result<Figure, RunError> {
     let leader = wire::connect(&endpoint, loopback(links.known[0]), &identity, Profile::Client).await?;
     let mut load = Load::new(leader.open_bi().await?, point, args.size);
     load.run(WARM_UP.max(Duration::from_micros(4 * args.rtt_us))).await?;
-    let used = || nodes.iter().map(|node| cpu_us(node.id())).sum::<u64>();
-    let (own, theirs) = (cpu_us(std::process::id()), used());
+    let processes: Vec<_> = nodes.iter().map(Dependant::id).collect();
+    let used = || (cpu_us(&[std::process::id()]), cpu_us(&processes));
+    let before = used();
     let (tally, seconds) = load.run(Duration::from_secs(args.seconds)).await?;
-    let (own, theirs) = (cpu_us(std::process::id()) - own, used() - theirs);
+    let after = used();
+    let (own, theirs) = (used_us(before.0, after.0), used_us(before.1, after.1));
     let figure = tally.figure(point, args.size, args.rtt_us, seconds);
-    let each = |us: u64| share(us, tally.requests() * point.batch);
+    let each = |us: Option<u64>| share(us?, tally.requests() * point.batch);
     Ok(Figure { client_cpu_us_per_record: each(own), broker_cpu_us_per_record: each(theirs), ..figure })
 }
 

@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::{
-    cpu::cpu_us,
+    cpu::{cpu_us, used_us},
     figure::{Figure, Tally},
     point::Point,
 };
@@ -115,26 +115,25 @@ impl Load {
             ));
         }
         let records = (tally.requests() * self.point.batch) as f64;
-        let each = |us: u64| Some(us as f64 / records);
+        let each = |us: Option<u64>| us.map(|us| us as f64 / records);
         let figure = tally.figure(self.point, self.size, self.rtt_us, self.time.as_secs_f64());
         Ok(Figure {
             client_cpu_us_per_record: each(own),
-            broker_cpu_us_per_record: each(nodes).filter(|_| !self.processes.is_empty()),
+            broker_cpu_us_per_record: each(nodes),
             errors,
             ..figure
         })
     }
 
-    /// CPU time of this process and of the nodes in the time that is measured. Microseconds.
-    async fn cpu(&self, start: Instant, end: Instant) -> (u64, u64) {
-        let used = || {
-            (cpu_us(std::process::id()), self.processes.iter().map(|process| cpu_us(*process)).sum::<u64>())
-        };
+    /// CPU time of this process and of the nodes in the time that is measured, if they all lived until its end.
+    /// Microseconds.
+    async fn cpu(&self, start: Instant, end: Instant) -> (Option<u64>, Option<u64>) {
+        let used = || (cpu_us(&[std::process::id()]), cpu_us(&self.processes));
         sleep_until(start.into()).await;
         let before = used();
         sleep_until(end.into()).await;
         let after = used();
-        (after.0 - before.0, after.1 - before.1)
+        (used_us(before.0, after.0), used_us(before.1, after.1))
     }
 }
 
