@@ -75,6 +75,8 @@ node() {
 
 # Says that the nodes run, and waits until they are not needed any more.
 #   serve VERSION DURABILITY SETTINGS
+# DURABILITY begins with "fsync" if, and only if, what is acknowledged is on stable storage: the comparison shows it, and
+# gives those that do not sync another colour.
 serve() {
     printf '{"version":"%s","durability":"%s","settings":"%s","processes":[%s]}\n' \
         "$1" "$2" "$3" "$(IFS=,; echo "${pids[*]}")"

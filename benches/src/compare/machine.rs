@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs, process::Command};
 
+use sequor_benches::busy;
 use serde::Serialize;
 
 use crate::{contestant, stage::Stage};
@@ -15,6 +16,8 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     /// Type of the file system with the data, and what the kernel thinks of the disk's cache.
     pub(crate) disk: String,
+    /// Programs that wanted to run in the minute before it began.
+    pub(crate) load_average: f64,
     /// Version of each contestant that is there.
     pub(crate) versions: BTreeMap<String, String>,
 }
@@ -43,6 +46,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_gib: kib >> 20,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            load_average: busy::load_average(),
             disk: said(Command::new("stat").args(["-f", "-c", "%T"]).arg(data)).unwrap_or_default(),
             versions,
         }
@@ -52,6 +56,11 @@ impl Machine {
     pub(crate) fn line(&self) -> String {
         let Self { processor, cores, memory_gib, kernel, disk, .. } = self;
         format!("{processor}, {cores} cores, {memory_gib} GiB, Linux {kernel}, {disk}")
+    }
+
+    /// Why the figures are worth less than they look, if they are.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        busy::doubt(self.load_average)
     }
 
     /// Who is there, in which version.

@@ -33,12 +33,15 @@ use std::{
 };
 
 use clap::Parser;
-use sequor_benches::{figure::Figure, point::Point};
+use sequor_benches::{
+    interruption::{EXIT_INTERRUPTED, Interruption},
+    point::Point,
+};
 use thiserror::Error;
 
 use self::{
     contestant::Contestant,
-    stage::{RunError, Stage},
+    stage::{Measured, RunError, Stage},
     summary::{Run, Summary},
 };
 
@@ -60,6 +63,7 @@ Examples:
   benches/compare --quick
   benches/compare
   benches/compare --only sequor,null,etcd --point 1x1,1000x16 --rounds 5
+  benches/compare --seconds 5 --seconds-max 5 --rounds 3
   benches/compare --rtt-us 5000 --point 1x1,1x1000"
 )]
 struct Cli {
@@ -80,9 +84,14 @@ struct Cli {
     rounds: Option<u64>,
 
     /// How long a contestant is measured at a point, at least. More if it takes that to write four times what is filled
-    /// ahead, but no more than 120. Default: 30, or 2 if it is to be quick. Seconds.
+    /// ahead, but no more than --seconds-max. Default: 30, or 2 if it is to be quick. Seconds.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
+
+    /// How long it is measured at most, however little it has written then. With less than 120 it is a look, and no figure
+    /// to publish. Default: 120, or what --seconds says if that is more. Seconds.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds_max: Option<u64>,
 
     /// Delay of each link, there and back. Microseconds.
     #[arg(long, default_value = "0")]
@@ -128,14 +137,40 @@ enum CompareError {
         /// What the system said.
         source: io::Error,
     },
-    /// Nobody is left.
-    #[error("no contestant has one of these names: {names}; there are {known}")]
+    /// Somebody is not there.
+    #[error("no contestant has the name {names}; there are {known}")]
     Nobody {
-        /// What was asked for.
+        /// What was asked for and is not there.
         names: String,
         /// What there is.
         known: String,
     },
+    /// The shortest run would be longer than the longest.
+    #[error("--seconds-max {most} is less than the {least} s that a run takes at least: give --seconds, too")]
+    Seconds {
+        /// How long a run takes at least. Seconds.
+        least: u64,
+        /// What was asked for. Seconds.
+        most: u64,
+    },
+    /// Nobody could be measured.
+    #[error("nobody has a figure: see above why each was skipped or failed")]
+    Empty,
+    /// The system does not tell of signals.
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+    /// Somebody wanted it to end.
+    #[error("interrupted; what the rounds before gave is written")]
+    Interrupted,
+}
+
+impl CompareError {
+    fn exit(&self) -> ExitCode {
+        match self {
+            Self::Interrupted => ExitCode::from(EXIT_INTERRUPTED),
+            _ => ExitCode::FAILURE,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -145,7 +180,7 @@ fn main() -> ExitCode {
             let cause =
                 std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             eprintln!("compare: {error}{cause}");
-            ExitCode::FAILURE
+            error.exit()
         }
     }
 }
@@ -159,6 +194,7 @@ fn compare(cli: &Cli) -> Result<(), CompareError> {
         data: cli.data.clone(),
         size: cli.size,
         rtt_us: cli.rtt_us,
+        interruption: Interruption::listen().map_err(CompareError::Signals)?,
     };
     let quick = ["1x1", "1x256", "1000x16"];
     let full = ["1x1", "1x16", "1x256", "1x1000", "100x16", "1000x1", "1000x16"];
@@ -168,9 +204,15 @@ fn compare(cli: &Cli) -> Result<(), CompareError> {
         (points, _) => points.to_vec(),
     };
     let rounds = cli.rounds.unwrap_or(if cli.quick { 1 } else { 3 });
-    let seconds = cli.seconds.unwrap_or(if cli.quick { 2 } else { 30 });
+    let seconds = lengths(cli)?;
     let mut summary = Summary::new(machine::Machine::look(&stage), cli.size, cli.rtt_us, rounds, seconds);
+    if let Some(doubt) = summary.machine.doubt() {
+        say(&format!("doubtful: {doubt}"));
+    }
     for contestant in &contestants {
+        if stage.interruption.has_come() {
+            return Err(CompareError::Interrupted);
+        }
         if let Err(error) = stage.prepare(contestant, cli.install) {
             say(&format!("{}: {error}", contestant.title()));
             summary.skip(contestant, &error);
@@ -182,7 +224,10 @@ fn compare(cli: &Cli) -> Result<(), CompareError> {
                 if summary.is_out(contestant) {
                     continue;
                 }
-                let run = run(&stage, contestant, *point, seconds, cli.quick);
+                let run = run(&stage, contestant, *point, seconds);
+                if stage.interruption.has_come() {
+                    return Err(CompareError::Interrupted);
+                }
                 say(&told(round, contestant, *point, &run));
                 summary.add(Run { contestant: contestant.clone(), point: *point, outcome: run });
             }
@@ -191,7 +236,18 @@ fn compare(cli: &Cli) -> Result<(), CompareError> {
         write(&summary, &cli.out)?;
     }
     print!("{}", markdown::text(&summary));
-    Ok(())
+    if summary.points().is_empty() { Err(CompareError::Empty) } else { Ok(()) }
+}
+
+/// How long a run takes at least and at most. Seconds.
+fn lengths(cli: &Cli) -> Result<(u64, u64), CompareError> {
+    let least = cli.seconds.unwrap_or(if cli.quick { 2 } else { 30 });
+    match cli.seconds_max {
+        Some(most) if most < least => Err(CompareError::Seconds { least, most }),
+        Some(most) => Ok((least, most)),
+        None if cli.quick => Ok((least, least)),
+        None => Ok((least, SECONDS_MAX.max(least))),
+    }
 }
 
 /// One contestant at one point, long enough to pay for what it fills ahead.
@@ -199,14 +255,13 @@ fn run(
     stage: &Stage,
     contestant: &Contestant,
     point: Point,
-    seconds: u64,
-    quick: bool,
-) -> Result<Figure, RunError> {
-    let long = match quick {
-        true => seconds,
+    (least, most): (u64, u64),
+) -> Result<Measured, RunError> {
+    let long = match least == most {
+        true => least,
         false => {
             let probe = stage.run(contestant, point, Duration::from_secs(PROBE_SECONDS))?;
-            seconds_for(probe.bytes_per_s, seconds)
+            seconds_for(probe.figure.bytes_per_s, (least, most))
         }
     };
     stage.run(contestant, point, Duration::from_secs(long))
@@ -214,19 +269,21 @@ fn run(
 
 /// How long a run takes that writes so many bytes in a second.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to some seconds")]
-fn seconds_for(bytes_per_s: f64, least: u64) -> u64 {
+fn seconds_for(bytes_per_s: f64, (least, most): (u64, u64)) -> u64 {
     let wanted = (PREFILLED_TIMES * PREFILLED_BYTES / bytes_per_s.max(1.0)).ceil();
-    (wanted.min(1e9) as u64).clamp(least, SECONDS_MAX.max(least))
+    (wanted.min(1e9) as u64).clamp(least, most)
 }
 
 fn chosen(only: &[String]) -> Result<Vec<Contestant>, CompareError> {
     let mut all = contestant::all();
     if !only.is_empty() {
-        let known = all.iter().map(|contestant| contestant.system.as_str()).collect::<Vec<_>>().join(", ");
-        all.retain(|contestant| only.contains(&contestant.system));
-        if all.is_empty() {
-            return Err(CompareError::Nobody { names: only.join(", "), known });
+        let mut known: Vec<_> = all.iter().map(|contestant| contestant.system.clone()).collect();
+        known.dedup();
+        let unknown: Vec<_> = only.iter().filter(|name| !known.contains(name)).cloned().collect();
+        if !unknown.is_empty() {
+            return Err(CompareError::Nobody { names: unknown.join(", "), known: known.join(", ") });
         }
+        all.retain(|contestant| only.contains(&contestant.system));
     }
     Ok(all)
 }
@@ -235,10 +292,10 @@ fn parsed(point: &str) -> Point {
     point.parse().expect("it is written here")
 }
 
-fn told(round: u64, contestant: &Contestant, point: Point, run: &Result<Figure, RunError>) -> String {
+fn told(round: u64, contestant: &Contestant, point: Point, run: &Result<Measured, RunError>) -> String {
     let who = format!("round {round}  {point:>8}  {:<28}", contestant.title());
     match run {
-        Ok(figure) => {
+        Ok(Measured { figure, .. }) => {
             format!(
                 "{who} {:>10.0} records/s  p50 {} us  p99 {} us",
                 figure.records_per_s, figure.p50_us, figure.p99_us
@@ -272,17 +329,33 @@ mod tests {
     #[test]
     fn a_run_writes_four_times_what_is_filled_ahead_if_it_can() {
         // 192 MiB four times: at 26.8 MB/s that takes 30 s.
-        assert_eq!(seconds_for(100e6, 30), 30);
-        assert_eq!(seconds_for(10e6, 30), 81);
-        assert_eq!(seconds_for(1e6, 30), SECONDS_MAX);
-        assert_eq!(seconds_for(0.0, 300), 300);
+        let usual = (30, SECONDS_MAX);
+        assert_eq!(seconds_for(100e6, usual), 30);
+        assert_eq!(seconds_for(10e6, usual), 81);
+        assert_eq!(seconds_for(1e6, usual), SECONDS_MAX);
+        assert_eq!(seconds_for(0.0, (300, 300)), 300);
+    }
+
+    #[test]
+    fn a_run_is_as_long_as_is_wanted() {
+        let lengths = |words: &[&str]| lengths(&Cli::parse_from([&["compare"], words].concat()));
+        assert_eq!(lengths(&[]).unwrap(), (30, 120));
+        assert_eq!(lengths(&["--quick"]).unwrap(), (2, 2));
+        assert_eq!(lengths(&["--seconds", "300"]).unwrap(), (300, 300));
+        assert_eq!(lengths(&["--seconds", "5", "--seconds-max", "5"]).unwrap(), (5, 5));
+        let told = lengths(&["--seconds-max", "5"]).unwrap_err().to_string();
+        assert!(told.contains("less than the 30 s"), "{told}");
     }
 
     #[test]
     fn contestants_are_chosen_by_name() {
         assert!(chosen(&[]).unwrap().len() > 10);
         assert!(chosen(&["etcd".to_owned()]).unwrap().iter().all(|contestant| contestant.system == "etcd"));
-        assert!(matches!(chosen(&["etcetera".to_owned()]), Err(CompareError::Nobody { .. })));
+        let wrong = chosen(&["sequor".to_owned(), "etcdd".to_owned()]).unwrap_err().to_string();
+        assert!(
+            wrong.contains("no contestant has the name etcdd; there are null, sequor, etcd, etcd-latest"),
+            "{wrong}"
+        );
     }
 
     #[test]

@@ -4,20 +4,32 @@ use std::fmt::Write;
 
 use sequor_benches::point::Point;
 
-use crate::summary::{Row, Summary};
+use crate::{
+    stage::Setup,
+    summary::{Row, Summary},
+};
 
 /// The whole comparison.
 pub(crate) fn text(summary: &Summary) -> String {
     let mut text = format!(
-        "Records of {} bytes, three nodes on loopback, {}. {} rounds, interleaved, at least {} s each; records/s is the \
+        "Records of {} bytes, three nodes on loopback, {}. {} rounds, interleaved, {} each; records/s is the \
          median, in parentheses the least and the most.\n\n{}. Versions: {}.\n",
         summary.size,
         delay(summary.rtt_us),
         summary.rounds,
-        summary.seconds,
+        summary.length(),
         summary.machine.line(),
         summary.machine.versions(),
     );
+    if let Some(doubt) = summary.machine.doubt() {
+        let _ = writeln!(text, "\n**Doubtful: {doubt}.**");
+    }
+    if !summary.setups.is_empty() {
+        text += "\n| | durable before it is acknowledged | settings |\n|---|---|---|\n";
+    }
+    for (system, Setup { durability, settings }) in &summary.setups {
+        let _ = writeln!(text, "| {system} | {durability} | {settings} |");
+    }
     for point in summary.points() {
         // Writing to a string does not fail.
         let _ = write!(
@@ -126,6 +138,8 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("kafka: skipped: cannot install kafka"), "{text}");
+        assert!(text.contains("| nats | page cache: <none> | defaults |"), "{text}");
+        assert!(text.contains("30 to 120 s each"), "{text}");
     }
 
     #[test]

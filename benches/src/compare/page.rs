@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use crate::{
     markdown::{delay, grouped, heading, time},
+    stage::Setup,
     summary::{Row, Summary},
 };
 
@@ -37,18 +38,22 @@ pub(crate) fn html(summary: &Summary) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <title>sequor and its peers</title><style>{STYLE}</style></head><body>\n<h1>sequor and its peers</h1>\n\
-         <p>Records of {} bytes acknowledged in a second, three nodes on loopback, {}. {} rounds, interleaved, at least \
-         {} s each: the bar is the median, the thin line goes from the least to the most. The scale is logarithmic.</p>\n\
+         <p>Records of {} bytes acknowledged in a second, three nodes on loopback, {}. {} rounds, interleaved, {} \
+         each: the bar is the median, the thin line goes from the least to the most. The scale is logarithmic.</p>\n\
          <p>{}<br>{}</p>\n<p class=\"key\"><span class=\"own\"></span>sequor<span class=\"null\"></span>null log: the \
          limit<span class=\"peer\"></span>peers that sync before they acknowledge<span class=\"weak\"></span>peers that \
          do not</p>\n",
         summary.size,
         delay(summary.rtt_us),
         summary.rounds,
-        summary.seconds,
+        summary.length(),
         escaped(&summary.machine.line()),
         escaped(&summary.machine.versions()),
     );
+    if let Some(doubt) = summary.machine.doubt() {
+        page += &format!("<p><strong>Doubtful: {}.</strong></p>\n", escaped(&doubt));
+    }
+    page += &setups(summary);
     for point in summary.points() {
         let rows = summary.rows(point);
         page += &format!("<h2>{}</h2>\n{}\n{}\n", heading(point), chart(&rows), table(&rows));
@@ -115,13 +120,26 @@ fn chart(rows: &[Row]) -> String {
     svg + "</svg>"
 }
 
-/// Which colour a row has. Those that do not sync are known: their scripts say so.
+/// What each system does before it acknowledges, in the words of its script.
+fn setups(summary: &Summary) -> String {
+    let row = |(system, setup): (&String, &Setup)| {
+        let cells =
+            [system, &setup.durability, &setup.settings].map(|cell| format!("<td>{}</td>", escaped(cell)));
+        format!("<tr>{}</tr>", cells.concat())
+    };
+    let rows: String = summary.setups.iter().map(row).collect();
+    format!(
+        "<table><tr><th></th><th>durable before it is acknowledged</th><th>settings</th></tr>{rows}</table>\n"
+    )
+}
+
+/// Which colour a row has.
 fn class(row: &Row) -> &'static str {
     match &*row.contestant.system {
         "sequor" => "own",
         "null" => "null",
-        "nats" | "kafka-default" => "weak",
-        _ => "peer",
+        _ if row.is_synced() => "peer",
+        _ => "weak",
     }
 }
 
@@ -174,7 +192,17 @@ mod tests {
             assert_eq!(page.matches(open).count(), page.matches(close).count(), "{open}");
         }
         assert!(page.contains("&lt;no&gt; Maven") && !page.contains("<no>"));
-        assert!(page.contains("class=\"own\"") && page.contains("class=\"weak\""));
+        assert!(page.contains("class=\"own\"") && page.contains("<rect class=\"weak\""));
+        assert!(page.contains("<td>page cache: &lt;none&gt;</td>"));
+    }
+
+    #[test]
+    fn who_does_not_sync_is_weak_whatever_its_name_is() {
+        let mut summary = example();
+        let chart_of = |summary: &Summary| chart(&summary.rows("1x256".parse().unwrap()));
+        let before = chart_of(&summary).matches("class=\"weak\"").count();
+        summary.setups.get_mut("etcd").unwrap().durability = "page cache".into();
+        assert_eq!(chart_of(&summary).matches("class=\"weak\"").count(), before + 1);
     }
 
     #[test]

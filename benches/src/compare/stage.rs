@@ -4,17 +4,22 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
     time::Duration,
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use sequor_benches::{
     child::{ChildError, Dependant},
     delay::{Carries, Links},
     figure::{Figure, Figures},
+    interruption::Interruption,
     point::Point,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use thiserror::Error;
 
@@ -26,6 +31,10 @@ const NODES: usize = 3;
 const LINKS_PER_NODE: usize = 3;
 /// How long a peer is warmed up, if it is measured for at least as long: a Java machine takes its time. Seconds.
 const WARM_UP_SECONDS_MAX: u64 = 10;
+/// How durability begins of what is synced before it is acknowledged.
+const SYNCED: &str = "fsync";
+/// Pause between two looks whether somebody wants us to end.
+const LOOK: Duration = Duration::from_millis(50);
 /// Exit code of a script that cannot install its peer.
 const CANNOT_INSTALL: i32 = 69;
 
@@ -65,11 +74,40 @@ pub(crate) enum RunError {
     },
 }
 
+/// What a system does before it acknowledges, in the words of its script.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Setup {
+    /// Begins with `fsync` if what is acknowledged is on stable storage.
+    pub(crate) durability: String,
+    /// What else was set.
+    pub(crate) settings: String,
+}
+
+impl Setup {
+    fn own(settings: &str) -> Self {
+        Self { durability: format!("{SYNCED} by a majority"), settings: settings.to_owned() }
+    }
+
+    /// Whether what is acknowledged is on stable storage.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.durability.starts_with(SYNCED)
+    }
+}
+
 /// What a peer's script says when its nodes run.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Started {
+struct Started {
+    #[serde(flatten)]
+    setup: Setup,
     /// Ids of the nodes' processes.
-    pub(crate) processes: Vec<u32>,
+    processes: Vec<u32>,
+}
+
+/// What one run gave.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) figure: Figure,
+    pub(crate) setup: Setup,
 }
 
 /// Where all of them run.
@@ -81,6 +119,7 @@ pub(crate) struct Stage {
     pub(crate) data: Option<PathBuf>,
     pub(crate) size: u64,
     pub(crate) rtt_us: u64,
+    pub(crate) interruption: Interruption,
 }
 
 impl Stage {
@@ -129,11 +168,17 @@ impl Stage {
         contestant: &Contestant,
         point: Point,
         time: Duration,
-    ) -> Result<Figure, RunError> {
+    ) -> Result<Measured, RunError> {
         let place = self.place()?;
         match &*contestant.system {
-            "sequor" => self.run_sequor(point, time, place.path()),
-            "null" => self.run_null(point, time, place.path()),
+            "sequor" => {
+                let figure = self.run_sequor(point, time, place.path())?;
+                Ok(Measured { figure, setup: Setup::own("defaults, TLS") })
+            }
+            "null" => {
+                let figure = self.run_null(point, time, place.path())?;
+                Ok(Measured { figure, setup: Setup::own("nothing but bytes, TLS") })
+            }
             peer => self.run_peer(peer, contestant, point, time, place.path()),
         }
     }
@@ -158,7 +203,8 @@ impl Stage {
             "-o=json".to_owned(),
         ];
         // It makes its cluster where temporary files go.
-        measured(Command::new(&self.sequor).args(words).env("TMPDIR", place), "sequor bench append")
+        let mut bench = Command::new(&self.sequor);
+        measured(bench.args(words).env("TMPDIR", place), "sequor bench append", &self.interruption)
     }
 
     fn run_null(&self, point: Point, time: Duration, place: &Path) -> Result<Figure, RunError> {
@@ -175,7 +221,8 @@ impl Stage {
             "-o=json".into(),
             OsString::from_iter([std::ffi::OsStr::new("--data="), place.as_os_str()]),
         ];
-        measured(Command::new(own.with_file_name("nulllog")).args(words), "nulllog run")
+        let mut null = Command::new(own.with_file_name("nulllog"));
+        measured(null.args(words), "nulllog run", &self.interruption)
     }
 
     fn run_peer(
@@ -185,7 +232,7 @@ impl Stage {
         point: Point,
         time: Duration,
         place: &Path,
-    ) -> Result<Figure, RunError> {
+    ) -> Result<Measured, RunError> {
         let links = Links::lay(&self.sequor, Carries::Tcp, NODES * LINKS_PER_NODE, self.rtt_us)?;
         let mut nodes = Dependant::start(
             self.peers.join(peer),
@@ -211,7 +258,8 @@ impl Stage {
         if peer == "kafka" {
             driver.arg("--flush-messages=1");
         }
-        measured(&mut driver, "peer-driver")
+        let figure = measured(&mut driver, "peer-driver", &self.interruption)?;
+        Ok(Measured { figure, setup: started.setup })
     }
 }
 
@@ -228,9 +276,9 @@ fn environment(links: &Links, rtt_us: u64) -> Vec<(String, OsString)> {
 }
 
 /// The one figure that a program prints.
-fn measured(command: &mut Command, program: &str) -> Result<Figure, RunError> {
+fn measured(command: &mut Command, program: &str, interruption: &Interruption) -> Result<Figure, RunError> {
     let name = || program.to_owned();
-    let done = command.stdin(Stdio::null()).output();
+    let done = output(command, interruption);
     let done = done.map_err(|source| ChildError::Start { program: name(), source })?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
@@ -243,9 +291,39 @@ fn measured(command: &mut Command, program: &str) -> Result<Figure, RunError> {
     figures.results.into_iter().next().ok_or_else(none)
 }
 
+/// What a program prints. If somebody wants us to end, it is asked to end, and waited for: it has things to remove.
+fn output(command: &mut Command, interruption: &Interruption) -> io::Result<Output> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let process = Pid::from_child(&child);
+    let (told, done) = mpsc::channel();
+    thread::spawn(move || told.send(child.wait_with_output()));
+    let mut is_asked = false;
+    loop {
+        match done.recv_timeout(LOOK) {
+            Ok(done) => return done,
+            Err(RecvTimeoutError::Timeout) if interruption.has_come() && !is_asked => {
+                // One that has ended meanwhile, by the same Ctrl-C, is none to ask.
+                let _gone = kill_process(process, Signal::TERM);
+                is_asked = true;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("nobody waits for it")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_says_what_it_does_before_it_acknowledges() {
+        let text =
+            r#"{"version":"1","durability":"page cache: no fsync","settings":"R3","processes":[1,2,3]}"#;
+        let started: Started = serde_json::from_str(text).unwrap();
+        assert_eq!((started.setup.settings.as_str(), started.setup.is_synced()), ("R3", false));
+        assert!(Setup::own("").is_synced());
+    }
 
     #[test]
     fn a_script_is_told_its_ports() {
@@ -260,11 +338,15 @@ mod tests {
 
     #[test]
     fn a_program_that_fails_is_quoted() {
+        let never = Interruption::default();
         let mut failing = Command::new("sh");
         failing.args(["-c", "echo first >&2; echo why >&2; exit 1"]);
-        assert_eq!(measured(&mut failing, "it").unwrap_err().to_string(), "failed: it: why");
+        assert_eq!(measured(&mut failing, "it", &never).unwrap_err().to_string(), "failed: it: why");
         let mut silent = Command::new("true");
-        assert!(matches!(measured(&mut silent, "it"), Err(RunError::Unread { .. })));
-        assert!(matches!(measured(&mut Command::new("no-such-program"), "it"), Err(RunError::Child(_))));
+        assert!(matches!(measured(&mut silent, "it", &never), Err(RunError::Unread { .. })));
+        assert!(matches!(
+            measured(&mut Command::new("no-such-program"), "it", &never),
+            Err(RunError::Child(_))
+        ));
     }
 }

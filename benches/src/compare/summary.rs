@@ -5,14 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use sequor_benches::{figure::Figure, point::Point};
 use serde::Serialize;
 
-use crate::{contestant::Contestant, machine::Machine, stage::RunError};
+use crate::{
+    contestant::Contestant,
+    machine::Machine,
+    stage::{Measured, RunError, Setup},
+};
 
 /// One run of one contestant.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) contestant: Contestant,
     pub(crate) point: Point,
-    pub(crate) outcome: Result<Figure, RunError>,
+    pub(crate) outcome: Result<Measured, RunError>,
 }
 
 /// Least, median and most of some values.
@@ -49,6 +53,15 @@ pub(crate) struct Row {
     pub(crate) broker_cpu_us_per_record: Option<f64>,
     pub(crate) client_cpu_us_per_record: Option<f64>,
     pub(crate) errors: u64,
+    /// What it does before it acknowledges.
+    pub(crate) setup: Option<Setup>,
+}
+
+impl Row {
+    /// Whether what it acknowledges is on stable storage, as far as is known.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.setup.as_ref().is_none_or(Setup::is_synced)
+    }
 }
 
 /// Everything that is known so far.
@@ -58,8 +71,10 @@ pub(crate) struct Summary {
     pub(crate) size: u64,
     pub(crate) rtt_us: u64,
     pub(crate) rounds: u64,
-    /// How long a run was at least.
-    pub(crate) seconds: u64,
+    /// How long a run was at least, and at most.
+    pub(crate) seconds: (u64, u64),
+    /// What each system that ran does before it acknowledges.
+    pub(crate) setups: BTreeMap<String, Setup>,
     /// Who has no figures at all, and why.
     pub(crate) skipped: BTreeMap<String, String>,
     /// Runs that failed, and why.
@@ -69,9 +84,15 @@ pub(crate) struct Summary {
 
 impl Summary {
     /// Of nothing yet.
-    pub(crate) fn new(machine: Machine, size: u64, rtt_us: u64, rounds: u64, seconds: u64) -> Self {
-        let (skipped, failed, figures) = Default::default();
-        Self { machine, size, rtt_us, rounds, seconds, skipped, failed, figures }
+    pub(crate) fn new(machine: Machine, size: u64, rtt_us: u64, rounds: u64, seconds: (u64, u64)) -> Self {
+        let (setups, skipped, failed, figures) = Default::default();
+        Self { machine, size, rtt_us, rounds, seconds, setups, skipped, failed, figures }
+    }
+
+    /// How long a run was, in words.
+    pub(crate) fn length(&self) -> String {
+        let (least, most) = self.seconds;
+        if least == most { format!("{least} s") } else { format!("{least} to {most} s") }
     }
 
     /// A system is out.
@@ -88,7 +109,8 @@ impl Summary {
     pub(crate) fn add(&mut self, run: Run) {
         let Run { contestant, point, outcome } = run;
         match outcome {
-            Ok(figure) => {
+            Ok(Measured { figure, setup }) => {
+                self.setups.insert(contestant.system.clone(), setup);
                 let rows = self.figures.entry(point).or_default();
                 match rows.iter_mut().find(|(known, _)| *known == contestant) {
                     Some((_, figures)) => figures.push(figure),
@@ -110,7 +132,10 @@ impl Summary {
             .get(&point)
             .into_iter()
             .flatten()
-            .filter_map(|(who, figures)| row(who, point, figures))
+            .filter_map(|(who, figures)| {
+                let setup = self.setups.get(&who.system).cloned();
+                Some(Row { setup, ..row(who, point, figures)? })
+            })
             .collect()
     }
 
@@ -125,7 +150,7 @@ impl Summary {
         let rows: Vec<Row> = self.points().into_iter().flat_map(|point| self.rows(point)).collect();
         let all = serde_json::json!({
             "machine": self.machine, "size": self.size, "rtt_us": self.rtt_us, "rounds": self.rounds,
-            "seconds": self.seconds, "rows": rows, "skipped": self.skipped, "failed": self.failed,
+            "seconds": self.seconds.0, "seconds_max": self.seconds.1, "rows": rows, "skipped": self.skipped, "failed": self.failed,
         });
         format!("{all:#}\n")
     }
@@ -147,6 +172,7 @@ fn row(contestant: &Contestant, point: Point, figures: &[Figure]) -> Option<Row>
         broker_cpu_us_per_record: median(|figure| figure.broker_cpu_us_per_record),
         client_cpu_us_per_record: median(|figure| figure.client_cpu_us_per_record),
         errors: figures.iter().map(|figure| figure.errors).sum(),
+        setup: None,
     })
 }
 
@@ -157,7 +183,7 @@ pub(crate) mod tests {
 
     /// Three rounds of everybody at one point: the null log does 1,000, the others less and less.
     pub(crate) fn example() -> Summary {
-        let mut summary = Summary::new(Machine::default(), 128, 0, 3, 30);
+        let mut summary = Summary::new(Machine::default(), 128, 0, 3, (30, 120));
         let point: Point = "1x256".parse().unwrap();
         for (rank, contestant) in contestant::all().into_iter().filter(|who| who.takes(point)).enumerate() {
             if contestant.system == "kafka" {
@@ -181,7 +207,13 @@ pub(crate) mod tests {
                     broker_cpu_us_per_record: Some(3.25),
                     errors: 0,
                 };
-                summary.add(Run { contestant: contestant.clone(), point, outcome: Ok(figure) });
+                let durability = match &*contestant.system {
+                    "nats" | "kafka-default" => "page cache: <none>",
+                    _ => "fsync by a majority",
+                };
+                let setup = Setup { durability: durability.into(), settings: "defaults".into() };
+                let outcome = Ok(Measured { figure, setup });
+                summary.add(Run { contestant: contestant.clone(), point, outcome });
             }
         }
         summary

@@ -33,7 +33,7 @@ mod wire;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use sequor_benches::child::end_with_stdin;
+use sequor_benches::{child::end_with_stdin, interruption::Signals};
 
 use self::{run::RunArgs, wire::WireError};
 
@@ -92,7 +92,15 @@ fn main() -> ExitCode {
     };
     let done: Result<(), Box<dyn std::error::Error>> = runtime.block_on(async {
         match cli.command {
-            Command::Run(args) => Ok(run::run(args).await?),
+            Command::Run(args) => {
+                let mut signals = Signals::listen()?;
+                tokio::select! {
+                    biased;
+                    // What runs is ended, and its logs are removed.
+                    () = signals.next() => Err("interrupted".into()),
+                    done = run::run(args) => Ok(done?),
+                }
+            }
             Command::Follower(args) => Ok(node(args, false).await?),
             Command::Leader(args) => Ok(node(args, true).await?),
         }

@@ -10,6 +10,7 @@ use std::{
 
 use clap::ValueEnum;
 use sequor_benches::{
+    busy,
     child::{ChildError, Dependant},
     cpu::{cpu_us, used_us},
     delay::{Carries, Links},
@@ -99,6 +100,9 @@ pub(crate) enum RunError {
 /// # Errors
 /// [`RunError`].
 pub(crate) async fn run(args: RunArgs) -> Result<(), RunError> {
+    if let Some(doubt) = busy::doubt(busy::load_average()) {
+        eprintln!("nulllog: {doubt}");
+    }
     let mut figures = Figures::default();
     for point in &args.point {
         let figure = measure(&args, *point).await?;
