@@ -97,6 +97,14 @@ pub(crate) enum SimulateError {
         /// The promise.
         what: String,
     },
+    /// There are no such seeds.
+    #[error("seeds go up to {}: {seeds} of them from {start} on are too many", u64::MAX - 1)]
+    NoSuchSeeds {
+        /// The first.
+        start: u64,
+        /// How many.
+        seeds: u64,
+    },
     /// States that have to be met were not.
     #[error("in {seeds} seeds never met: {}; the simulator no longer attacks what it should", .missing.join(", "))]
     NeverMet {
@@ -109,17 +117,21 @@ pub(crate) enum SimulateError {
 
 impl Verdict for SimulateError {
     fn exit(&self) -> Exit {
-        Exit::Error
+        match self {
+            Self::NoSuchSeeds { .. } => Exit::Usage,
+            Self::Broken { .. } | Self::NeverMet { .. } => Exit::Error,
+        }
     }
 }
 
 pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
     let profile = args.profile.into();
     let (start, seeds) = args.replay.map_or((args.start, args.seeds), |seed| (seed, 1));
+    let end = start.checked_add(seeds).ok_or(SimulateError::NoSuchSeeds { start, seeds })?;
     let threads = args.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
     let bar = progress(seeds);
     let begun = Instant::now();
-    let Ended { total, done, broken } = crew::run(start..start.saturating_add(seeds), profile, threads, &bar);
+    let Ended { total, done, broken } = crew::run(start..end, profile, threads, &bar);
     let took = begun.elapsed();
     bar.finish_and_clear();
     let broken = broken.map(|(seed, violation)| match args.no_shrink {
