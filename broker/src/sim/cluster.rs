@@ -109,7 +109,9 @@ impl World {
         core.pass(local, wall_ms);
         match core.halted() {
             Some(Halt::Log(_)) if machine.rotten => return self.lose(broker),
-            Some(Halt::LostEntries { .. } | Halt::OtherCommitted { .. }) if machine.forgetful => {
+            Some(Halt::LostEntries { .. } | Halt::OtherAcknowledged { .. } | Halt::OtherCommitted { .. })
+                if machine.forgetful =>
+            {
                 return self.stop_for_loss(broker);
             }
             Some(halt) => return violated(format!("broker {broker} halted: {}", with_causes(halt))),

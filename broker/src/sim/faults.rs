@@ -138,9 +138,10 @@ const KINDS: usize = 19;
 const GENTLE_KINDS: [usize; 12] = [0, 1, 2, 3, SLOW_NETWORK, 7, 8, 9, 10, 12, 13, 18];
 /// Here it loses nothing.
 const SLOW_NETWORK: usize = 6;
-/// How long a broker that loses something is down at least: nothing that it said is still on its way then, but its peers
-/// need not have noticed that it was gone. Milliseconds.
+/// How long a broker that loses something is down at least: nothing that it said is still on its way then. Milliseconds.
 const DOWN_FOR_LOSS_MS: (u64, u64) = (100, 2_500);
+/// The same if its peers shall hardly notice that it was gone. Milliseconds.
+const SHORTLY_DOWN_MS: (u64, u64) = (100, 300);
 /// How long nothing else happens after a loss: time to come back, to hear of it, and to be repaired. Milliseconds.
 const CALM_AFTER_LOSS_MS: (u64, u64) = (5_000, 8_000);
 /// No loss is later than this. Microseconds.
@@ -186,7 +187,8 @@ fn losses(random: &mut ChaCha8Rng, brokers: u64, clients: usize, until: Time) ->
 
 fn draw_loss(random: &mut ChaCha8Rng, broker: u64) -> Fault {
     let death = *pick(random, &[Death::PowerCut, Death::Kill]);
-    let down_us = 1000 * within(random, DOWN_FOR_LOSS_MS);
+    let is_short = chance(random, 500);
+    let down_us = 1000 * within(random, if is_short { SHORTLY_DOWN_MS } else { DOWN_FOR_LOSS_MS });
     Fault::Lose { broker, what: Lost::draw(random), death, down_us }
 }
 
