@@ -142,8 +142,10 @@ impl World {
         if let Some(micros) = written_after {
             self.after(micros, Event::Written { broker, life });
         }
-        let spares = within(&mut self.random, SPARES_US);
-        self.after(spares, Event::Spares { broker, life });
+        if self.machine(broker).has_orders() {
+            let spares = within(&mut self.random, SPARES_US);
+            self.after(spares, Event::Spares { broker, life });
+        }
         for (to, message) in messages {
             self.send_datagram(broker, to.0, &message);
         }

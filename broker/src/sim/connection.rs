@@ -8,6 +8,7 @@
 mod program;
 
 use std::collections::BTreeMap;
+use std::mem;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
@@ -95,6 +96,13 @@ struct Reader {
     on_their_way: usize,
 }
 
+impl Connection {
+    fn hang_up(&mut self) {
+        self.hung_up = true;
+        self.readers.clear();
+    }
+}
+
 /// All connections of the world.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
@@ -113,6 +121,12 @@ impl Connections {
 
     fn of_broker(&self, broker: u64) -> Vec<u64> {
         self.open.iter().filter(|(_, connection)| connection.broker == broker).map(|(id, _)| *id).collect()
+    }
+
+    /// Where somebody reads from a broker.
+    fn read_from(&self, broker: u64) -> Vec<u64> {
+        let reads = |open: &Connection| open.broker == broker && !open.readers.is_empty();
+        self.open.iter().filter(|(_, open)| reads(open)).map(|(id, _)| *id).collect()
     }
 
     fn of_client(&self, client: usize) -> Vec<u64> {
@@ -192,6 +206,12 @@ impl World {
         #[cfg(feature = "virtual")]
         self.forget_stuck(broker);
         for connection in self.connections.of_broker(broker) {
+            let Some(open) = self.connections.open.get_mut(&connection) else { continue };
+            if open.forgotten {
+                self.connections.open.remove(&connection);
+                continue;
+            }
+            open.hang_up();
             self.fall_silent(connection);
         }
     }
@@ -202,7 +222,19 @@ impl World {
     }
 
     pub(super) fn arrive_at_broker(&mut self, connection: u64, what: ToBroker) -> Result<(), Violation> {
-        let Some(broker) = self.connections.broker_of(connection) else { return Ok(()) };
+        let Some(open) = self.connections.open.get(&connection) else { return Ok(()) };
+        let (broker, hung_up) = (open.broker, open.hung_up);
+        if matches!(what, ToBroker::Closed) {
+            self.connections.open.remove(&connection);
+            return Ok(());
+        }
+        if hung_up {
+            // Who runs and does not know a connection says so at once.
+            if self.is_awake(broker) {
+                self.send_to_client(connection, ToClient::Closed);
+            }
+            return Ok(());
+        }
         let Some(core) = self.core(broker) else {
             self.fall_silent(connection);
             return Ok(());
@@ -217,9 +249,7 @@ impl World {
             ToBroker::Unsubscribe(id) => {
                 self.connections.open.get_mut(&connection).map(|open| open.readers.remove(&id));
             }
-            ToBroker::Closed => {
-                self.connections.open.remove(&connection);
-            }
+            ToBroker::Closed => {}
         }
         Ok(())
     }
@@ -252,8 +282,7 @@ impl World {
         }
         self.reached.note("broker hung up on garbage");
         if let Some(open) = self.connections.open.get_mut(&connection) {
-            open.hung_up = true;
-            open.readers.clear();
+            open.hang_up();
         }
         self.fall_silent(connection);
         Ok(())
@@ -300,10 +329,11 @@ impl World {
 
     /// Sends readers what they may have.
     pub(super) fn pump_subscriptions(&mut self, broker: u64) {
-        for connection in self.connections.of_broker(broker) {
-            let Some(mut open) = self.connections.open.remove(&connection) else { continue };
+        for connection in self.connections.read_from(broker) {
+            let Some(open) = self.connections.open.get_mut(&connection) else { continue };
+            let mut readers = mem::take(&mut open.readers);
             let mut frames = Vec::new();
-            open.readers.retain(|id, reader| match self.read_on(broker, reader) {
+            readers.retain(|id, reader| match self.read_on(broker, reader) {
                 Ok(deliveries) => {
                     frames.extend(deliveries.into_iter().map(|delivery| (*id, delivery)));
                     true
@@ -313,7 +343,7 @@ impl World {
                     false
                 }
             });
-            self.connections.open.insert(connection, open);
+            self.connections.open.get_mut(&connection).map(|open| open.readers = readers);
             for (id, response) in frames {
                 self.send_response(connection, id, &response);
             }

@@ -296,6 +296,11 @@ impl Machine {
         struck
     }
 
+    /// True if segments are ordered.
+    pub(super) fn has_orders(&self) -> bool {
+        !self.spares.is_empty()
+    }
+
     /// Makes the segments that were ordered.
     pub(super) fn make_spares(&mut self, now: Time) -> Result<bool, SyncError> {
         let local = self.clock.read(now);

@@ -450,7 +450,10 @@ impl World {
             | Event::PeerLost { broker, .. }
             | Event::Drain { broker, .. } => *broker,
             Event::Datagram { to, .. } => *to,
-            Event::ToBroker { connection, .. } => self.connections.broker_of(*connection)?,
+            Event::ToBroker { connection, .. } => match self.connections.broker_of(*connection) {
+                Some(broker) => broker,
+                None => return Some(event),
+            },
             Event::ToClient { connection, .. } => {
                 let number = match self.end_of(*connection)? {
                     End::Client { number, .. } => *number,
