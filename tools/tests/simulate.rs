@@ -52,6 +52,14 @@ fn seeds_that_do_not_exist_are_refused() {
 }
 
 #[test]
+fn files_are_lost_in_a_profile_of_its_own() {
+    let text = stdout(&simulate(&["--seeds", "2", "--profile", "loss", "-o", "json"]));
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let reached = json["reached"].as_object().unwrap();
+    assert!(reached.keys().any(|state| state.starts_with("no start: ")), "{json}");
+}
+
+#[test]
 fn a_quiet_world_has_no_faults() {
     let text = stdout(&simulate(&["--replay", "1", "--profile", "quiet", "-o", "json"]));
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
