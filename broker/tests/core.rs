@@ -309,6 +309,60 @@ fn a_log_that_lost_its_end_stops_the_broker() {
 }
 
 #[test]
+fn an_older_log_of_the_same_length_stops_the_broker() {
+    let mut trio = Trio::with_leader();
+    let mut heartbeat = None;
+    while heartbeat.is_none() {
+        trio.now = trio.now + TICK_US;
+        let now = trio.now;
+        trio.core(1).handle_tick(now);
+        trio.pass(1);
+        heartbeat = trio.messages.iter().find(|(_, to, _)| *to == 2).map(|(.., message)| message.clone());
+    }
+    let (now, mut message) = (trio.now, heartbeat.unwrap());
+    assert_eq!((message.raft.commit, message.raft.log_term), (1, message.raft.term), "the no-op of its term");
+    trio.core(2).handle_peer(now, BrokerId(1), message.clone());
+    assert!(trio.core(2).halted().is_none(), "that is the entry that it has");
+    message.raft.log_term = 0;
+    trio.core(2).handle_peer(now, BrokerId(1), message.clone());
+    assert!(trio.core(2).halted().is_none(), "a leader that does not say");
+    message.raft.log_term = message.raft.term + 1;
+    message.raft.term += 1;
+    trio.core(2).handle_peer(now, BrokerId(1), message);
+    let halt = trio.core(2).halted().expect("it must not go on").to_string();
+    assert!(
+        halt.contains("has lost entries that it had acknowledged: it had the leader's entry 1"),
+        "{halt}"
+    );
+}
+
+/// What a follower's disk has lost must not come back before the follower has noticed.
+#[test]
+fn what_a_follower_has_acknowledged_is_not_sent_to_it_again() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.call(append(producer, 0, "x"));
+    let (last, term) = (trio.core(1).log().last_index(), trio.core(1).status().term);
+    trio.core(1).handle_peer_lost(BrokerId(2));
+    trio.ask(append(producer, 1, "y"));
+    trio.pass(1);
+    trio.messages.clear();
+    for rejected in [last + 1, last, last + 1, last] {
+        let now = trio.now;
+        let mut denial = forged(MessageType::MsgAppendResponse, 2, 1, term);
+        (denial.raft.reject, denial.raft.index, denial.raft.reject_hint) = (true, rejected, 0);
+        trio.core(1).handle_peer(now, BrokerId(2), denial);
+        trio.ask(append(producer, 2, "z"));
+        trio.pass(1);
+        let again = trio.messages.iter().find(|(_, to, message)| {
+            *to == 2 && message.raft.entries.first().is_some_and(|first| first.index <= last)
+        });
+        assert!(again.is_none(), "{again:?}");
+        trio.messages.clear();
+    }
+}
+
+#[test]
 fn a_leader_does_not_call_a_newer_epoch_fenced_without_a_proof() {
     let mut trio = Trio::with_leader();
     let producer = trio.open("a");

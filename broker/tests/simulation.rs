@@ -57,7 +57,7 @@ fn many_seeds() {
     );
     total.reached.iter().for_each(|(what, often)| eprintln!("{often:>10}  {what}"));
     if count >= SEEDS_THAT_REACH_ALL {
-        let missing: Vec<_> = total.reached.missing().collect();
+        let missing: Vec<_> = total.reached.missing(Profile::Swarm).collect();
         assert!(missing.is_empty(), "never reached: {missing:?}");
         assert!(total.acknowledged > 500 * count, "the clients get too little done: {total:?}");
         assert!(total.rest_us > 60_000_000 * count, "the runs are too short: {total:?}");
@@ -65,8 +65,19 @@ fn many_seeds() {
 }
 
 #[test]
+fn files_that_are_lost_or_put_back_are_noticed_or_do_no_harm() {
+    let mut total = Summary::default();
+    (0..20).for_each(|seed| total.add(&must_hold(seed, Profile::Loss)));
+    for outcome in ["no start: ", "stopped: ", "nobody knows: ", "nothing lost: "] {
+        let met = total.reached.iter().any(|(what, _)| what.starts_with(outcome));
+        assert!(met, "never met \"{outcome}\": {total:?}");
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 1000..1003 {
         assert_eq!(must_hold(seed, Profile::Swarm), must_hold(seed, Profile::Swarm), "seed {seed}");
+        assert_eq!(must_hold(seed, Profile::Loss), must_hold(seed, Profile::Loss), "seed {seed}");
     }
 }

@@ -40,6 +40,26 @@ fn a_replay_shows_the_faults_and_is_the_same_every_time() {
 }
 
 #[test]
+fn seeds_that_do_not_exist_are_refused() {
+    let last = u64::MAX.to_string();
+    for args in [&["--start", &last, "--seeds", "1"], &["--replay", &last][..]] {
+        let out = simulate(args);
+        assert_eq!(out.status.code(), Some(2), "{out:?}");
+        assert!(String::from_utf8_lossy(&out.stderr).contains("are too many"), "{out:?}");
+    }
+    let first = (u64::MAX - 1).to_string();
+    stdout(&simulate(&["--start", &first, "--seeds", "1", "--threads", "2"]));
+}
+
+#[test]
+fn files_are_lost_in_a_profile_of_its_own() {
+    let text = stdout(&simulate(&["--seeds", "2", "--profile", "loss", "-o", "json"]));
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let reached = json["reached"].as_object().unwrap();
+    assert!(reached.keys().any(|state| state.starts_with("no start: ")), "{json}");
+}
+
+#[test]
 fn a_quiet_world_has_no_faults() {
     let text = stdout(&simulate(&["--replay", "1", "--profile", "quiet", "-o", "json"]));
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();

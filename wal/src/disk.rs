@@ -95,6 +95,13 @@ pub trait Region: Send + Sync + Debug {
     /// `InvalidInput` if the range reaches beyond the end, or whatever the file system answers.
     fn read(&self, position: u64, bytes: usize) -> io::Result<Bytes>;
 
+    /// A hint: nobody is expected to read the file soon, so that its pages are better used for others. What is read
+    /// afterwards is the same, and may have to come from the disk.
+    fn forget(&self) {}
+
+    /// A hint: somebody is about to read this range. Does not wait for the disk.
+    fn expect(&self, _position: u64, _bytes: u64) {}
+
     /// Fills `into` from `position` on by a read, which answers a bad sector with an error and not with a
     /// signal.
     ///

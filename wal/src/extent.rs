@@ -4,8 +4,12 @@
 //! mark the headers of blocks and entries are followed to the entry that is wanted. Readers mostly go
 //! forward, so the places where the last few readers stopped are remembered, and a reader that goes on finds
 //! its entry at once.
+//!
+//! The page cache need not have older segments, and a page that has to come from the disk stops whoever reads it, here the
+//! one thread that does everything. So what a reader of an older segment comes to next is asked for ahead.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::block::{self, HEADER_BYTES as BLOCK_HEADER_BYTES};
@@ -15,6 +19,9 @@ use crate::{Damage, Entry, Index, Position, Region};
 
 /// Least distance of two marks. Bytes of log.
 const MARK_SPACING_BYTES: u64 = 16 << 10;
+
+/// So much of a segment that is not in use any more is asked for before a reader gets there. Bytes.
+const READ_AHEAD_BYTES: u64 = 1 << 20;
 
 /// Most readers whose places are remembered. Count.
 const PLACES_MAX: usize = 8;
@@ -117,10 +124,16 @@ impl Extents {
         let extent = self.extent_of(index);
         let mark = extent.nearest_mark(index);
         let place = self.take_place(extent.segment, index).filter(|place| place.index > mark.index);
+        let begins = place.is_none();
         let mut place = place.unwrap_or(mark);
+        let from = place.position;
         loop {
             let head = extent.next_head(&mut place)?;
             if place.index == index {
+                let is_newest = self.extents.last().is_some_and(|newest| newest.segment == extent.segment);
+                if !is_newest {
+                    extent.read_ahead(from..place.position + head.encoded_bytes(), begins);
+                }
                 let read = extent.read_entry(&place, &head)?;
                 place.pass(&head);
                 self.keep_place(place);
@@ -169,6 +182,18 @@ impl Extents {
 }
 
 impl Extent {
+    /// Asks for what a reader of `range` will come to, once for each stretch of [`READ_AHEAD_BYTES`]; for the stretch that
+    /// it is in as well if it `begins` here.
+    fn read_ahead(&self, range: Range<u64>, begins: bool) {
+        let stretch = |position: u64| position / READ_AHEAD_BYTES;
+        let next = (stretch(range.end) + 1) * READ_AHEAD_BYTES;
+        if begins {
+            self.region.expect(range.start, next + READ_AHEAD_BYTES - range.start);
+        } else if stretch(range.start) != stretch(range.end) {
+            self.region.expect(next, READ_AHEAD_BYTES);
+        }
+    }
+
     fn nearest_mark(&self, index: Index) -> Place {
         let after = self.marks.partition_point(|mark| mark.first_index <= index);
         let mark = self.marks[after - 1];

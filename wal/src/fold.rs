@@ -52,6 +52,8 @@ pub(crate) struct Fold {
     pub(crate) active: Option<Active>,
     /// The last block has entries, and no later block proves it.
     pub(crate) unproven: bool,
+    /// Of the entries of all good blocks, visible or not, the last one of the highest term.
+    pub(crate) latest: Position,
     /// The cuts that counted, in the order of their segments.
     pub(crate) cuts: Vec<Cut>,
     faults: Faults,
@@ -107,6 +109,7 @@ impl Fold {
             commit: 0,
             active: None,
             unproven: false,
+            latest: start,
             cuts: Vec::new(),
             faults: Faults::default(),
             dirty: Vec::new(),
@@ -203,6 +206,9 @@ impl Fold {
         self.faults.prove();
         if self.faults.pending.is_empty() && !self.file_lost {
             self.take(region, header, position, block);
+        }
+        if block.last.term >= self.latest.term {
+            self.latest = block.last;
         }
         self.reached = block.last;
         self.missing = false;

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `identity` | it is there and readable, with an incarnation if the broker was ever started |
 //! | `checkpoint-…` | there is one; all are readable, hold after the entry that their name says, and its chain is the log's |
-//! | `vote` | all four copies are good. One good copy of a generation suffices for a start, which heals the other |
+//! | `vote` | all four copies are good. One good copy of a generation suffices for a start, which heals the other. No entry has a later term |
 //! | `segment-…` | all that recovery asks for: headers, blocks, entries, their order and their chain |
 //!
 //! A finding is damage: bytes that are not what was once made durable. The end of a log that a crash tore is none,
@@ -107,11 +107,15 @@ pub fn inspect(disk: &dyn Disk) -> Result<Inspection, InspectError> {
     let was_started = has_segments || has(&names, vote::NAME);
     let identity = look_at_identity(disk, was_started, &mut findings);
     let owner = identity.as_ref().and_then(owner).or_else(|| first_owner(disk, &names));
-    let vote = owner.and_then(|owner| look_at_vote(disk, &names, owner, &mut findings));
+    let mut vote = owner.and_then(|owner| look_at_vote(disk, &names, owner, &mut findings));
     // Without an owner there is no segment whose header can be read, but there may be segments.
     let start = owner.unwrap_or(Owner { cluster: [0; 16], incarnation: [0; 16] });
     let (survey, used, damages, more) = look_at_segments(disk, &names, start);
     let Survey { fold, blank, .. } = &survey;
+    if let Some(Err(damage)) = vote.map(|vote| vote::check_age(vote, fold.latest)) {
+        findings.push(damage);
+        vote = None;
+    }
     look_at_checkpoints(disk, &names, owner.map(|_| fold), &mut findings);
     damages.into_iter().for_each(|damage| findings.push(damage));
     findings.count += more;

@@ -494,6 +494,13 @@ impl Log {
         self.spares.order(&self.settings)
     }
 
+    /// The same, if nobody is about to read old segments: whoever makes it first lets go of what the page cache has of
+    /// all but the newest [`Settings::cached`]. See `spares.rs` for what that saves.
+    pub fn poll_recycling_spare(&mut self) -> Option<SpareOrder> {
+        let order = self.spares.order(&self.settings)?;
+        Some(SpareOrder { old: self.spares.old(&self.settings), ..order })
+    }
+
     /// Takes what came of the order that is out.
     ///
     /// # Panics

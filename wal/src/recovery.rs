@@ -23,7 +23,7 @@ use crate::segment;
 use crate::spares::Spares;
 use crate::survey::{Owner, Survey, segments_of};
 use crate::vote::{self, VoteFile, Votes};
-use crate::{Damage, Disk, Identity, Index, Log, Settings, SyncError, Vote, VoteState};
+use crate::{Damage, Disk, Identity, Index, Log, Position, Settings, SyncError, Vote, VoteState};
 
 /// A log that was opened.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ pub fn open(disk: Arc<dyn Disk>, identity: &Identity, settings: Settings) -> Res
         survey.add(&*disk, name, segment)?;
     }
     let verdict = survey.fold.verdict()?;
-    let vote = find_vote(&*disk, &names, incarnation)?;
+    let vote = find_vote(&*disk, &names, incarnation, survey.fold.latest)?;
 
     // From here on the disk is changed: first what must not be found again, then what must not be lost.
     if !names.iter().any(|name| name == vote::NAME) && vote.is_err() {
@@ -166,11 +166,13 @@ pub fn open(disk: Arc<dyn Disk>, identity: &Identity, settings: Settings) -> Res
     Ok(Opened { log, vote: state, commit })
 }
 
-/// Finds the vote, or makes the file if there was never anything here.
+/// Finds the vote, or makes the file if there was never anything here. `latest` is the entry of the highest term: the vote
+/// cannot be older.
 fn find_vote(
     disk: &dyn Disk,
     names: &[String],
     incarnation: [u8; 16],
+    latest: Position,
 ) -> Result<Result<(VoteFile, Vote), Damage>, OpenError> {
     if !names.iter().any(|name| name == vote::NAME) {
         // The file is there before the first segment is made: with segments, its absence is a loss.
@@ -180,7 +182,8 @@ fn find_vote(
         VoteFile::create(disk, incarnation).map_err(|source| SyncError::new("create", vote::NAME, source))?;
     }
     let region = disk.open(vote::NAME).map_err(|source| io_error("open", vote::NAME, source))?;
-    VoteFile::load(region, incarnation).map_err(|source| io_error("read", vote::NAME, source))
+    let found = VoteFile::load(region, incarnation).map_err(|source| io_error("read", vote::NAME, source))?;
+    Ok(found.and_then(|(file, vote)| vote::check_age(vote, latest).map(|()| (file, vote))))
 }
 
 /// Writes the vote as the next two generations, each synced: all four copies are then good and durable.

@@ -64,6 +64,8 @@ pub struct Done {
 pub struct SpareOrder {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) header: Header,
+    /// Segments that make room in the page cache first.
+    pub(crate) old: Vec<Arc<dyn Region>>,
 }
 
 /// A segment that was made: zeros after its header, all synced.
@@ -180,6 +182,7 @@ impl SpareOrder {
     /// # Errors
     /// The first error of the disk.
     pub fn run(&self) -> Result<Prepared, SyncError> {
+        self.old.iter().for_each(|old| old.forget());
         let name = segment::file_name(self.header.segment);
         let region = match self.disk.create(&name, self.header.bytes) {
             Err(source) if is_full(&source) => {

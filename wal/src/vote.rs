@@ -25,6 +25,12 @@
 //! cut damages the two sectors of one update, in two pages, at once, is outside of what we trust the disk
 //! for; it leads to the same refusal, which is safe.
 //!
+//! # What the log proves
+//!
+//! A vote that comes with a block is synced before the block is written. So no entry, whether a later cut hides it or
+//! not, has a term above that of the vote: if one has, the file is an older copy of itself, and the vote is
+//! [`VoteState::Damaged`] too.
+//!
 //! A vote read after a kill may be in the page cache alone. So recovery writes what it found as the next two
 //! generations, both copies of each, and syncs before it shows it to anyone; that also heals a single bad
 //! copy.
@@ -35,7 +41,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::entry::{u32_at, u64_at};
-use crate::{Damage, Disk, Region, Term};
+use crate::{Damage, Disk, Position, Region, Term};
 
 pub(crate) const NAME: &str = "vote";
 const MAGIC: u32 = u32::from_le_bytes(*b"sqVT");
@@ -217,6 +223,17 @@ pub(crate) fn keep_missing(disk: &dyn Disk) -> io::Result<()> {
 pub(crate) fn missing() -> Damage {
     let (expected, found) = ("the vote file".into(), "no file".into());
     Damage { file: NAME.into(), offset: 0, expected, found }
+}
+
+/// Compares a vote with `latest`, the entry of the highest term that is in any good block: an entry is written when the vote
+/// of its term is synced.
+pub(crate) fn check_age(vote: Vote, latest: Position) -> Result<(), Damage> {
+    if vote.term >= latest.term {
+        return Ok(());
+    }
+    let expected =
+        format!("a vote of term {} or later, for entry {} has that term", latest.term, latest.index);
+    Err(Damage { file: NAME.into(), offset: 0, expected, found: format!("one of term {}", vote.term) })
 }
 
 /// The pages of a generation's two copies.

@@ -125,6 +125,7 @@ impl World {
 
     fn append(&mut self, keep: usize, count: u8, bytes: u16) {
         self.term = self.term.max(1);
+        self.rig.enter(self.term);
         self.entries.truncate(keep);
         let first = keep as Index + 1;
         let entries: Vec<Entry> = (0..u64::from(count))

@@ -102,6 +102,7 @@ fn a_directory_that_never_served_has_no_findings() {
 fn the_walk_shows_every_block_and_entry_where_it_is() {
     let mut rig = rig_with(2);
     rig.log.set_commit(1);
+    rig.enter(2);
     rig.log.append(vec![entry(3, 2, "three"), entry(4, 2, vec![4; 600])]).unwrap();
     rig.settle().unwrap();
     rig.witness();
@@ -231,6 +232,7 @@ fn damage_and_a_torn_end_are_told_apart() {
 #[test]
 fn a_cut_behind_damage_hides_what_it_hides() {
     let mut rig = rig_with(12);
+    rig.enter(2);
     rig.log.append(vec![entry(11, 2, "another 11")]).unwrap();
     rig.settle().unwrap();
     rig.disk.flip(&segment(1), 3 * SECTOR + 90, 0);
@@ -268,6 +270,16 @@ fn a_segment_of_another_is_a_finding_by_name() {
     assert_eq!(places(&inspection), [(segment(2), 32), (segment(3), 4)]);
     assert!(inspection.findings().listed()[0].found.contains("another cluster"));
     assert_eq!(inspection.findings().listed()[1].found, "format 7");
+}
+
+#[test]
+fn an_older_copy_of_the_vote_is_a_finding() {
+    let mut rig = rig_with(1);
+    let older = rig.image("vote");
+    rig.put(3, "of a term that it does not know");
+    rig.disk.replace("vote", &older).unwrap();
+    let inspection = inspected(&rig.disk);
+    assert_eq!((places(&inspection), inspection.vote()), (vec![("vote".into(), 0)], None));
 }
 
 #[test]
@@ -377,6 +389,7 @@ fn play(mut rig: Rig, steps: &[Step]) -> Rig {
             Step::Commit => rig.log.set_commit(next - 1),
             Step::Cut(back) => {
                 let index = next.saturating_sub(u64::from(*back)).max(rig.log.commit() + 1);
+                rig.enter(term);
                 rig.log.append(vec![entry(index, term, "instead")]).unwrap();
                 rig.settle().unwrap();
             }
@@ -386,6 +399,7 @@ fn play(mut rig: Rig, steps: &[Step]) -> Rig {
             }
             Step::Witness => rig.witness(),
             Step::WriteOnly(bytes) => {
+                rig.enter(term);
                 rig.log.append(vec![entry(next, term, vec![9; usize::from(*bytes)])]).unwrap();
                 rig.make_spares().unwrap();
                 rig.write_only();

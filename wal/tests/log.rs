@@ -37,7 +37,7 @@ fn a_ticket_costs_one_write_and_one_sync() {
     let counters = rig.log.counters();
     assert_eq!(
         (counters.blocks, counters.log_syncs, counters.vote_syncs, counters.block_bytes),
-        (2, 2, 0, 1024)
+        (2, 2, 1, 1024)
     );
 }
 

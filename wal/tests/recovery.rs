@@ -435,6 +435,35 @@ mod vote {
         assert!(matches!(reopened(&rig).vote, VoteState::Damaged(_)));
     }
 
+    #[test]
+    fn an_older_copy_is_damage_once_an_entry_has_a_later_term() {
+        let mut rig = voted();
+        let older = rig.image("vote");
+        rig.log.set_vote(Vote { term: 8, voted_for: 0 });
+        rig.put(8, "of the term that the older copy does not know");
+        rig.disk.replace("vote", &older).unwrap();
+        for _ in 0..2 {
+            let opened = reopened(&rig);
+            let VoteState::Damaged(Damage { file, offset, expected, found }) = opened.vote else { panic!() };
+            assert_eq!((file.as_str(), offset, found.as_str()), ("vote", 0, "one of term 7"));
+            assert_eq!(expected, "a vote of term 8 or later, for entry 2 has that term");
+            assert_eq!(rig.image("vote"), older, "nothing was changed");
+            rig.disk.crash(1);
+        }
+    }
+
+    #[test]
+    fn an_entry_that_a_cut_hides_still_tells_of_its_term() {
+        let mut rig = voted();
+        let older = rig.image("vote");
+        rig.log.set_vote(Vote { term: 8, voted_for: 0 });
+        rig.put(8, "to be hidden");
+        rig.log.append(vec![entry(2, 1, "an entry of a lower term in its place")]).unwrap();
+        rig.settle().unwrap();
+        rig.disk.replace("vote", &older).unwrap();
+        assert!(matches!(reopened(&rig).vote, VoteState::Damaged(_)));
+    }
+
     /// The only thing that proves the loss is a segment that recovery removes.
     #[test]
     fn a_vote_file_that_was_lost_stays_lost_when_the_last_segment_goes() {

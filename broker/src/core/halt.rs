@@ -54,6 +54,15 @@ pub enum Halt {
         /// What is here.
         last: Index,
     },
+    /// The leader knows this log to have had its own entry, and another one is there.
+    #[error(
+        "this broker has lost entries that it had acknowledged: it had the leader's entry {index}, and another one is \
+         there now; it must not vote again; keep the directory as it is, and let the others go on without it"
+    )]
+    OtherAcknowledged {
+        /// Where.
+        index: Index,
+    },
     /// A leader has another entry where ours is committed.
     #[error("the leader has another entry at index {index}, which is committed here: compare both logs")]
     OtherCommitted {

@@ -254,6 +254,7 @@ impl Core {
             Ok(()) => {}
             Err(Rejected::Foreign) => {}
             Err(Rejected::LostEntries { commit, last }) => self.halt(Halt::LostEntries { commit, last }),
+            Err(Rejected::OtherAcknowledged { index }) => self.halt(Halt::OtherAcknowledged { index }),
             Err(Rejected::OtherCommitted { index }) => self.halt(Halt::OtherCommitted { index }),
         }
     }
@@ -519,7 +520,8 @@ impl Core {
 
     fn send(&mut self, now: Time, messages: Vec<Message>) -> Result<(), Halt> {
         let log_time_ms = self.clock.read(now);
-        for raft in messages {
+        for mut raft in messages {
+            self.node.sign(&mut raft);
             if let Some(chain) = self.chain_before(&raft)? {
                 let message = PeerMessage { raft, chain, log_time_ms, level: LEVEL };
                 self.outbox.push_back((BrokerId(message.raft.to), message));

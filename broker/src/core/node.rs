@@ -94,6 +94,12 @@ pub(super) enum Rejected {
         /// What we have.
         last: Index,
     },
+    /// A leader has another entry where it holds us to have its own: this disk has lost entries that it had acknowledged,
+    /// and what was there before them is back.
+    OtherAcknowledged {
+        /// Where.
+        index: Index,
+    },
     /// A leader has another entry where ours is committed: one of the two disks lies.
     OtherCommitted {
         /// Where.
@@ -228,8 +234,9 @@ impl Node {
     ///
     /// # Errors
     /// If the message is not taken. All but [`Rejected::Foreign`] must stop the broker.
-    pub(super) fn step(&mut self, from: u64, message: Message) -> Result<(), Rejected> {
+    pub(super) fn step(&mut self, from: u64, mut message: Message) -> Result<(), Rejected> {
         self.check(from, &message)?;
+        self.believe_what_was_acknowledged(&mut message);
         // An error here means that the sender is not a member: as with any message, losing it is harmless.
         let _lost = self.raw.step(message);
         self.keep_own_timeout();
@@ -249,10 +256,14 @@ impl Node {
                 entries_follow(message)
             }
             MessageType::MsgAppendResponse => {
-                message.term != raft.term || (message.index <= last && message.reject_hint <= last)
+                message.term != raft.term
+                    || (message.index <= last && message.reject_hint <= last && !self.is_denial(message))
             }
             MessageType::MsgHeartbeat if message.term >= raft.term && message.commit > last => {
                 return Err(Rejected::LostEntries { commit: message.commit, last });
+            }
+            MessageType::MsgHeartbeat if self.denies_acknowledged(message) => {
+                return Err(Rejected::OtherAcknowledged { index: message.commit });
             }
             MessageType::MsgTimeoutNow => raft.leader_id == from && message.term == raft.term,
             MessageType::MsgHeartbeat
@@ -273,6 +284,43 @@ impl Node {
             | MessageType::MsgReadIndexResp => false,
         };
         if addressed && timely && sound { Ok(()) } else { Err(Rejected::Foreign) }
+    }
+
+    /// Whether another entry lies here at the commit of a heartbeat: a leader commits no more there than it was told that we
+    /// have. Leaders of older versions do not say of which term theirs is.
+    fn denies_acknowledged(&self, message: &Message) -> bool {
+        let is_current = message.term >= self.term() && message.log_term != 0;
+        is_current && self.term_of(message.commit) != Some(message.log_term)
+    }
+
+    /// Says in a heartbeat of which term the entry is that it commits, so that who has another one there notices. Raft itself
+    /// has no use for it.
+    pub(super) fn sign(&self, message: &mut Message) {
+        if message.get_msg_type() == MessageType::MsgHeartbeat {
+            message.log_term = self.term_of(message.commit).unwrap_or_default();
+        }
+    }
+
+    /// Up to where a peer has acknowledged the log in this term, which we lead.
+    fn acknowledged(&self, peer: u64) -> Index {
+        self.raw.raft.prs().get(peer).map_or(0, |progress| progress.matched)
+    }
+
+    /// Whether a follower does not find an entry that it has acknowledged in this term. Either the message was overtaken
+    /// by the acknowledgement, and means nothing any more; or that disk has lost entries. Raft would send them once more,
+    /// and the loss would be healed before a heartbeat could tell the follower of it.
+    fn is_denial(&self, message: &Message) -> bool {
+        self.leads() && message.reject && message.index <= self.acknowledged(message.from)
+    }
+
+    /// For the same reason nothing is sent again that a follower has acknowledged, wherever it says that its log ends.
+    fn believe_what_was_acknowledged(&self, message: &mut Message) {
+        let is_rejection = message.get_msg_type() == MessageType::MsgAppendResponse && message.reject;
+        let acknowledged = self.acknowledged(message.from);
+        if is_rejection && self.leads() && message.term == self.term() && message.reject_hint < acknowledged {
+            message.reject_hint = acknowledged;
+            message.log_term = 0;
+        }
     }
 
     /// The first entry of an append that is not the one we know to be committed at its index.

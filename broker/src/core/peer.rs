@@ -18,6 +18,9 @@
 //! which is the checksum of the whole log up to and with the entry before the first one here, and which the receiver
 //! continues over the entries.
 //!
+//! In an append `log term` is that of the entry before the first one, in a heartbeat that of the entry at `commit`; 0 in a
+//! heartbeat means that the sender does not say.
+//!
 //! The frame around a message (its length) is the stream's business.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};

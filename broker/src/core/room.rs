@@ -22,7 +22,14 @@ const ROOM_RETRY_US: u64 = 1_000_000;
 impl Core {
     /// The next segment to make ready. On a full disk it is tried about once a second.
     pub fn poll_spare(&mut self, now: Time) -> Option<SpareOrder> {
-        if self.halt.is_some() || now < self.next_spare { None } else { self.node.log_mut().poll_spare() }
+        if self.halt.is_some() || now < self.next_spare {
+            return None;
+        }
+        // Subscribers read from the leader.
+        match self.leads() {
+            true => self.node.log_mut().poll_spare(),
+            false => self.node.log_mut().poll_recycling_spare(),
+        }
     }
 
     /// Takes what came of a segment that was to be made ready.

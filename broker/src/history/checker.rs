@@ -92,6 +92,8 @@ enum Told {
 /// See the file's header.
 #[derive(Debug, Default)]
 pub struct Checker {
+    /// How many there are.
+    brokers: Option<u64>,
     ids: HashMap<String, u32>,
     attempts: Vec<Attempts>,
     /// Attempts without outcome: producer, and place in its list.
@@ -121,6 +123,7 @@ impl Checker {
     /// Takes the next event.
     pub fn push(&mut self, event: &Event) {
         match event {
+            Event::Began { brokers } => self.brokers = Some(*brokers),
             Event::Invoked { .. } => self.invoked(event),
             Event::Written { id, places, duplicate } => self.written(*id, places, *duplicate),
             Event::Known { id } => {
@@ -164,8 +167,15 @@ impl Checker {
     #[must_use]
     pub fn finish(mut self) -> Verdict {
         self.seen.unknown += self.open.len() as u64;
-        if self.reference.is_none() && self.seen.requests > 0 {
-            self.unsound("there is no log to compare it with".into());
+        match self.brokers {
+            None => self.unsound("it does not say how many brokers there were".into()),
+            Some(brokers) if brokers != self.seen.logs => {
+                self.unsound(format!(
+                    "of {brokers} brokers there are {} logs to compare it with",
+                    self.seen.logs
+                ));
+            }
+            Some(_) => {}
         }
         self.seen.held = self.held.end();
         self.seen.records = self.attempts.iter().map(Attempts::acknowledged).sum();

@@ -44,6 +44,11 @@ pub struct Run {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// The history of a cluster begins. At its end there is to be a log of each broker.
+    Began {
+        /// How many brokers.
+        brokers: u64,
+    },
     /// A batch is about to be handed over. Within an epoch the numbers of batches follow each other.
     Invoked {
         /// Of this attempt, never used again in the history.

@@ -46,7 +46,13 @@ fn log(broker: u64, runs: &[Run]) -> Vec<Event> {
 }
 
 fn judge(events: &[Event]) -> Verdict {
+    let logs = events.iter().filter(|event| matches!(event, Event::Ended { .. })).count();
+    judge_of(logs as u64, events)
+}
+
+fn judge_of(brokers: u64, events: &[Event]) -> Verdict {
     let mut checker = Checker::new();
+    checker.push(&Event::Began { brokers });
     events.iter().for_each(|event| checker.push(event));
     checker.finish()
 }
@@ -324,5 +330,11 @@ fn a_history_that_makes_no_sense_is_none() {
     let other =
         Event::Invoked { id: 2, producer: "a".into(), epoch: 2, first: 0, count: COUNT, digest: Digest(7) };
     unsound(&[invoked(1, "a", 0), other]);
-    assert!(!judge(&[invoked(1, "a", 0)]).holds(), "there is no log");
+    let unsound = |violation: &Violation| matches!(violation, Violation::Unsound(_));
+    assert_finds(&judge_of(3, &[]), unsound);
+    assert_finds(&judge_of(1, &[invoked(1, "a", 0)]), unsound);
+    assert_finds(&Checker::new().finish(), unsound);
+    let two: Vec<Event> = [1, 2].into_iter().flat_map(|broker| log(broker, &runs())).collect();
+    assert_finds(&judge_of(3, &[clients(), two.clone()].concat()), unsound);
+    assert!(judge_of(2, &[clients(), two].concat()).holds());
 }

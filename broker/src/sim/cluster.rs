@@ -49,7 +49,7 @@ impl World {
 
     pub(super) fn start(&mut self, broker: u64) -> Result<(), Violation> {
         let machine = &mut self.machines[slot(broker)];
-        if machine.core.is_some() || machine.lost {
+        if machine.core.is_some() || machine.lost || self.losses.keep_away(broker) {
             return Ok(());
         }
         match machine.start(&mut self.random, self.now) {
@@ -109,6 +109,11 @@ impl World {
         core.pass(local, wall_ms);
         match core.halted() {
             Some(Halt::Log(_)) if machine.rotten => return self.lose(broker),
+            Some(Halt::LostEntries { .. } | Halt::OtherAcknowledged { .. } | Halt::OtherCommitted { .. })
+                if machine.forgetful =>
+            {
+                return self.stop_for_loss(broker);
+            }
             Some(halt) => return violated(format!("broker {broker} halted: {}", with_causes(halt))),
             None => {}
         }
@@ -221,9 +226,10 @@ impl World {
 
     pub(super) fn datagram(&mut self, from: u64, to: u64, bytes: Bytes) -> Result<(), Violation> {
         let now = self.time_at(to);
-        let Some(core) = self.core(to) else { return Ok(()) };
+        let Some(core) = &mut self.machines[slot(to)].core else { return Ok(()) };
         let message = PeerMessage::decode(bytes)
             .map_err(|error| Violation(format!("broker {to} cannot read what {from} sent: {error}")))?;
+        self.losses.counts(core, from, &message.raft);
         core.handle_peer(now, BrokerId(from), message);
         self.request_pass(to);
         Ok(())
@@ -240,6 +246,7 @@ impl World {
 
     /// Lets something go wrong, or right again.
     pub(super) fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
+        self.losses.note(self.now, fault);
         match fault {
             Fault::Die { broker, death, down_us } => return self.die(broker, death, Some(down_us)),
             Fault::DieAll { death, down_us } => {
@@ -275,6 +282,10 @@ impl World {
                 self.machine(broker).hangs_until = self.now + for_us;
             }
             Fault::Rot { broker, down_us } => return self.rot(broker, down_us),
+            Fault::Remember { broker } => self.remember(broker),
+            Fault::Lose { broker, what, death, down_us } => {
+                return self.lose_files(broker, what, death, down_us);
+            }
             Fault::Reset { client } => self.reset_client(client),
             Fault::Garble { client } => self.garble(client),
             Fault::Replace { client } => self.replace_client(client),

@@ -343,7 +343,9 @@ impl World {
                     false
                 }
             });
-            self.connections.open.get_mut(&connection).map(|open| open.readers = readers);
+            if let Some(open) = self.connections.open.get_mut(&connection) {
+                open.readers = readers;
+            }
             for (id, response) in frames {
                 self.send_response(connection, id, &response);
             }

@@ -1,17 +1,51 @@
 //! Which states were reached, and how often: a simulator that never comes near a rare path proves nothing about it.
 //!
 //! Every place of the simulator that sees something interesting happen notes it under a name. A run of many seeds is
-//! only worth something if all of [`EXPECTED`] was met; that is checked at its end.
+//! only worth something if all was met that is listed here for its profile; that is checked at its end.
 
 use std::collections::BTreeMap;
 
 use sequor_client::core::Event as News;
 use sequor_client::protocol::{Refusal, Response};
 
+use super::faults::Profile;
 use crate::core::effect::Effect;
 
 /// What a run of a thousand seeds must have met, each at least once.
-pub const EXPECTED: &[&str] = &[
+const fn expected(profile: Profile) -> &'static [&'static str] {
+    match profile {
+        Profile::Quiet => QUIET,
+        Profile::Swarm => SWARM,
+        Profile::Loss => LOSS,
+    }
+}
+
+const QUIET: &[&str] = &["acked", "elected", "told who leads", "wrote append"];
+
+const LOSS: &[&str] = &[
+    "acked",
+    "elected",
+    "five brokers",
+    "no start: a segment is as it was",
+    "no start: a segment is gone",
+    "no start: the identity is gone",
+    "no start: the vote is as it was",
+    "no start: the vote is gone",
+    "nobody knows: entries and votes are gone",
+    "nobody knows: entries are gone",
+    "nothing lost: a segment is as it was",
+    "nothing lost: a spare is gone",
+    "nothing lost: everything is as it was",
+    "nothing lost: the identity is as it was",
+    "nothing lost: the vote is as it was",
+    "paused",
+    "power cut",
+    "process killed",
+    "stopped: a leader knew of more",
+    "wrote append",
+];
+
+const SWARM: &[&str] = &[
     "acked",
     "accepted early",
     "answered as a duplicate",
@@ -70,9 +104,9 @@ impl Reached {
         }
     }
 
-    /// What was expected and never met.
-    pub fn missing(&self) -> impl Iterator<Item = &'static str> {
-        EXPECTED.iter().copied().filter(|what| !self.0.contains_key(what))
+    /// What a thousand seeds of a profile have to meet, and was never met.
+    pub fn missing(&self, profile: Profile) -> impl Iterator<Item = &'static str> {
+        expected(profile).iter().copied().filter(|what| !self.0.contains_key(what))
     }
 
     /// Every state that was reached, and how often.

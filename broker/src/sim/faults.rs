@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
 use super::chance::{chance, pick, within};
+use super::loss::Lost;
 use super::machine::Death;
 use super::network::Weather;
 use crate::core::time::Time;
@@ -44,6 +45,10 @@ pub(super) enum Fault {
     Hang { broker: u64, for_us: u64 },
     /// A broker dies, its disk changes what it had confirmed, and it is started again.
     Rot { broker: u64, down_us: u64 },
+    /// Somebody copies the disk of a broker while it runs.
+    Remember { broker: u64 },
+    /// A broker dies, something on its disk is lost or put back to what it was, and it is started again.
+    Lose { broker: u64, what: Lost, death: Death, down_us: u64 },
     /// A client's connections break.
     Reset { client: usize },
     /// A client sends bytes that mean nothing.
@@ -63,6 +68,8 @@ pub enum Profile {
     Quiet,
     /// A random subset of everything.
     Swarm,
+    /// Files of one broker are lost or put back to what they were, while nothing else befalls disks and network.
+    Loss,
 }
 
 /// What goes wrong in one run, in the order of time.
@@ -108,6 +115,9 @@ pub(super) fn schedule(
     if profile == Profile::Quiet {
         return Script(schedule);
     }
+    if profile == Profile::Loss {
+        return losses(random, brokers, clients, until);
+    }
     let kinds = enabled_kinds(random);
     let mut now = Time::from_ms(within(random, (100, 600)));
     while now < until {
@@ -124,9 +134,62 @@ pub(super) fn schedule(
 }
 
 const KINDS: usize = 19;
+/// Those of them that hurt neither disks nor what is between brokers, but for a while.
+const GENTLE_KINDS: [usize; 12] = [0, 1, 2, 3, SLOW_NETWORK, 7, 8, 9, 10, 12, 13, 18];
+/// Here it loses nothing.
+const SLOW_NETWORK: usize = 6;
+/// How long a broker that loses something is down at least: nothing that it said is still on its way then. Milliseconds.
+const DOWN_FOR_LOSS_MS: (u64, u64) = (100, 2_500);
+/// The same if its peers shall hardly notice that it was gone. Milliseconds.
+const SHORTLY_DOWN_MS: (u64, u64) = (100, 300);
+/// How long nothing else happens after a loss: time to come back, to hear of it, and to be repaired. Milliseconds.
+const CALM_AFTER_LOSS_MS: (u64, u64) = (5_000, 8_000);
+/// No loss is later than this. Microseconds.
+const LAST_LOSS_BEFORE_END_US: u64 = 9_000_000;
 
 fn enabled_kinds(random: &mut ChaCha8Rng) -> Vec<usize> {
     (0..KINDS).filter(|_| chance(random, 400)).collect()
+}
+
+/// Losses of one broker, and between them what leaves it provable who has what.
+fn losses(random: &mut ChaCha8Rng, brokers: u64, clients: usize, until: Time) -> Script {
+    let victim = within(random, (1, brokers));
+    let kinds: Vec<usize> = GENTLE_KINDS.iter().copied().filter(|_| chance(random, 400)).collect();
+    let mut schedule = Vec::new();
+    let calm = |now| [Fault::Heal, Fault::Change(Weather::CALM)].map(|calm| (now, calm));
+    let mut now = Time::from_ms(within(random, (1_000, 3_000)));
+    while now < until {
+        match within(random, (0, 9)) {
+            0 => {
+                schedule.extend(calm(now));
+                now = now + 1000 * within(random, (100, 1_500));
+            }
+            1..=3 => schedule.push((now, Fault::Remember { broker: victim })),
+            4..=6 if now + LAST_LOSS_BEFORE_END_US < until => {
+                schedule.extend(calm(now));
+                schedule.push((now, draw_loss(random, victim)));
+                now = now + 1000 * within(random, CALM_AFTER_LOSS_MS);
+            }
+            _ if !kinds.is_empty() => {
+                let kind = *pick(random, &kinds);
+                let fault = match kind {
+                    SLOW_NETWORK => Fault::Change(Weather::slow(random)),
+                    kind => draw(random, kind, brokers, clients),
+                };
+                schedule.push((now, fault));
+            }
+            _ => {}
+        }
+        now = now + 1000 * within(random, (20, 900));
+    }
+    Script(schedule)
+}
+
+fn draw_loss(random: &mut ChaCha8Rng, broker: u64) -> Fault {
+    let death = *pick(random, &[Death::PowerCut, Death::Kill]);
+    let is_short = chance(random, 500);
+    let down_us = 1000 * within(random, if is_short { SHORTLY_DOWN_MS } else { DOWN_FOR_LOSS_MS });
+    Fault::Lose { broker, what: Lost::draw(random), death, down_us }
 }
 
 fn draw(random: &mut ChaCha8Rng, kind: usize, brokers: u64, clients: usize) -> Fault {

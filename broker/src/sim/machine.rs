@@ -6,7 +6,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use sequor_client::protocol::{BrokerId, ClusterId, Incarnation, Lineage};
 use sequor_wal::disk::memory::MemoryDisk;
-use sequor_wal::{Identity, Index, Opened, Position, SpareOrder, SyncError, Ticket, Vote, VoteState};
+use sequor_wal::{
+    Damage, Identity, IdentityError, Index, OpenError, Opened, Position, SpareOrder, SyncError, Ticket, Vote,
+    VoteState,
+};
+use thiserror::Error;
 
 use super::chance::{chance, within};
 use super::clock::Clock;
@@ -56,7 +60,7 @@ pub(super) enum Death {
 }
 
 /// What the disk of a broker has confirmed: no crash may take it away.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Synced {
     /// The last entry, when the broker died.
     pub(super) last: Option<Position>,
@@ -89,6 +93,20 @@ pub(super) struct Machine {
     pub(super) rotten: bool,
     /// It found that out and will not run again.
     pub(super) lost: bool,
+    /// A leader knows it to have had entries that its disk has lost: it has to find that out.
+    pub(super) forgetful: bool,
+}
+
+/// Why a broker does not start.
+#[derive(Debug, Error)]
+pub(super) enum StartError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// It cannot be known for whom it voted.
+    #[error("{0}")]
+    Vote(Damage),
 }
 
 impl Machine {
@@ -114,17 +132,18 @@ impl Machine {
             hangs_until: Time(0),
             rotten: false,
             lost: false,
+            forgetful: false,
         }
     }
 
     /// Recovers the log and starts the broker.
-    pub(super) fn start(&mut self, random: &mut ChaCha8Rng, now: Time) -> Result<(), String> {
+    pub(super) fn start(&mut self, random: &mut ChaCha8Rng, now: Time) -> Result<(), StartError> {
         debug_assert!(self.core.is_none(), "a machine runs one broker at a time");
         let seed = random.next_u64();
-        let mut identity = Identity::load(&self.disk).map_err(|error| error.to_string())?;
+        let mut identity = Identity::load(&self.disk)?;
         if identity.incarnation.is_none() {
             let incarnation = u128::from(self.id).to_le_bytes();
-            identity.set_incarnation(&self.disk, incarnation).map_err(|error| error.to_string())?;
+            identity.set_incarnation(&self.disk, incarnation)?;
         }
         let incarnation = Incarnation(identity.incarnation.unwrap_or_default());
         let settings = sequor_wal::Settings {
@@ -132,10 +151,10 @@ impl Machine {
             block_bytes_max: self.build.block_bytes_max,
             ..sequor_wal::Settings::default()
         };
-        let opened = sequor_wal::open(Arc::new(self.disk.clone()), &identity, settings);
-        let Opened { log, commit, vote } = opened.map_err(|error| error.to_string())?;
+        let Opened { log, commit, vote } =
+            sequor_wal::open(Arc::new(self.disk.clone()), &identity, settings)?;
         if let VoteState::Damaged(damage) = vote {
-            return Err(damage.to_string());
+            return Err(StartError::Vote(damage));
         }
         self.life += 1;
         self.core = Some(Core::new(self.settings(incarnation, seed), log, commit, self.clock.read(now)));
@@ -196,6 +215,16 @@ impl Machine {
     /// What its disk had confirmed when it was last alive.
     pub(super) fn synced(&self) -> Synced {
         self.synced
+    }
+
+    /// Its disk.
+    pub(super) fn disk(&self) -> &MemoryDisk {
+        &self.disk
+    }
+
+    /// Its disk has lost some of what it had confirmed, and nobody could know: this is what it has to show now.
+    pub(super) fn settle_for(&mut self, shown: Synced) {
+        self.synced = shown;
     }
 
     /// Takes the vote with which the broker started for confirmed: so does the core, and acts on it.

@@ -6,6 +6,7 @@
 //! | `machine.rs` | a clock, a disk, and the broker on them |
 //! | `clock.rs` | clocks that drift and jump |
 //! | `rot.rs` | what a disk does to bytes that it had confirmed |
+//! | `loss.rs` | files that are lost or put back, and who has to notice |
 //! | `cluster.rs` | the brokers in their world: when each works, what reaches it, what befalls it |
 //! | `client.rs` | somebody who writes and reads, with the library's own decisions |
 //! | `crowd.rs` | the clients in their world: when each works, and what reaches it |
@@ -36,6 +37,7 @@ mod crowd;
 pub(crate) mod embedded;
 mod faults;
 mod judge;
+mod loss;
 mod machine;
 mod network;
 #[cfg(feature = "virtual")]
@@ -44,7 +46,7 @@ mod reading;
 mod rot;
 mod world;
 
-pub use coverage::{EXPECTED, Reached};
+pub use coverage::Reached;
 pub use faults::{Profile, Script};
 pub use judge::Violation;
 pub use world::{Summary, replay, run, script, shrink};

@@ -26,6 +26,11 @@ impl Weather {
     pub(super) const CALM: Self =
         Self { delay_us: (50, 500), loss_per_mille: 0, double_per_mille: 0, late_per_mille: 0 };
 
+    /// Draws a network that takes more time, and loses nothing.
+    pub(super) fn slow(random: &mut ChaCha8Rng) -> Self {
+        Self { delay_us: (50, within(random, (1_000, 20_000))), ..Self::CALM }
+    }
+
     /// Draws a network that is bad in some ways and not in others.
     pub(super) fn draw(random: &mut ChaCha8Rng) -> Self {
         let mut sometimes = |most: u64| if chance(random, 500) { within(random, (1, most)) } else { 0 };

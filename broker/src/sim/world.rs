@@ -19,6 +19,7 @@ use super::connection::{Connections, End, ToBroker, ToClient};
 use super::coverage::Reached;
 use super::faults::{self, Fault, Profile, Script};
 use super::judge::{Judge, Violation};
+use super::loss::Losses;
 use super::machine::{Build, ELECTION_TIMEOUT_US, Machine};
 use super::network::{Network, Weather};
 use crate::core::Core;
@@ -28,28 +29,79 @@ use crate::core::time::Time;
 /// Faults happen until then; afterwards everything must come to rest.
 const FAULTS_UNTIL: Time = Time::from_ms(60_000);
 /// The cluster must be well again so long after the last fault.
-const WELL_WITHIN_US: u64 = 10 * ELECTION_TIMEOUT_US;
+pub(super) const WELL_WITHIN_US: u64 = 10 * ELECTION_TIMEOUT_US;
 /// By then everything must have come to rest.
 const REST_UNTIL: Time = Time::from_ms(110_000);
 
 /// Something that happens at a moment.
 #[derive(Debug)]
 pub(super) enum Event {
-    Tick { broker: u64, life: u64 },
-    Pass { broker: u64, life: u64 },
-    Written { broker: u64, life: u64 },
-    Synced { broker: u64, life: u64 },
-    Spares { broker: u64, life: u64 },
-    Datagram { from: u64, to: u64, bytes: Bytes },
-    PeerLost { broker: u64, peer: u64 },
-    ToBroker { connection: u64, what: ToBroker },
-    ToClient { connection: u64, what: ToClient },
-    Wake { client: usize },
+    Tick {
+        broker: u64,
+        life: u64,
+    },
+    Pass {
+        broker: u64,
+        life: u64,
+    },
+    Written {
+        broker: u64,
+        life: u64,
+    },
+    Synced {
+        broker: u64,
+        life: u64,
+    },
+    Spares {
+        broker: u64,
+        life: u64,
+    },
+    Datagram {
+        from: u64,
+        to: u64,
+        bytes: Bytes,
+    },
+    PeerLost {
+        broker: u64,
+        peer: u64,
+    },
+    ToBroker {
+        connection: u64,
+        what: ToBroker,
+    },
+    ToClient {
+        connection: u64,
+        what: ToClient,
+    },
+    Wake {
+        client: usize,
+    },
     Fault(Fault),
-    Start { broker: u64 },
-    Resume { broker: u64, life: u64 },
-    Drain { broker: u64, life: u64, down_us: Option<u64> },
-    Stop { broker: u64, life: u64, down_us: Option<u64> },
+    Start {
+        broker: u64,
+    },
+    Resume {
+        broker: u64,
+        life: u64,
+    },
+    Drain {
+        broker: u64,
+        life: u64,
+        down_us: Option<u64>,
+    },
+    Stop {
+        broker: u64,
+        life: u64,
+        down_us: Option<u64>,
+    },
+    /// A broker whose disk has lost something is to be started.
+    ComeBack {
+        broker: u64,
+    },
+    /// By now a broker must have been told by its leader that it has lost entries.
+    Told {
+        broker: u64,
+    },
 }
 
 /// What a run came to.
@@ -99,6 +151,7 @@ pub(super) struct World {
     pub(super) network: Network,
     pub(super) judge: Judge,
     pub(super) reached: Reached,
+    pub(super) losses: Losses,
     /// Events that a frozen broker will see when it thaws, in their order.
     pub(super) held: BTreeMap<u64, Vec<Event>>,
     /// The same for frozen clients.
@@ -162,6 +215,7 @@ impl World {
         let brokers = match (profile, within(&mut random, (1, 100))) {
             (Profile::Quiet, _) | (_, 31..) => 3,
             (_, 6..=30) => 5,
+            (Profile::Loss, _) => 3,
             _ => 1,
         };
         let genesis = genesis(brokers);
@@ -170,7 +224,8 @@ impl World {
         let mut judge = Judge::default();
         let clients = Client::crowd(brokers, &mut random, &mut judge);
         let script = faults::schedule(&mut random, profile, brokers, clients.len(), FAULTS_UNTIL);
-        (Self { clients, judge, ..Self::empty(machines, random) }, script)
+        let losses = Losses::new(profile);
+        (Self { clients, judge, losses, ..Self::empty(machines, random) }, script)
     }
 
     /// A world in which nothing has happened yet, and nobody is but these machines.
@@ -186,6 +241,7 @@ impl World {
             network: Network::new(Weather::CALM),
             judge: Judge::default(),
             reached: Reached::default(),
+            losses: Losses::default(),
             held: BTreeMap::new(),
             held_for_clients: BTreeMap::new(),
             trace: crc32fast::Hasher::new(),
@@ -222,7 +278,8 @@ impl World {
         self.calm_down()?;
         let committed = self.statuses().map(|status| status.commit).max().unwrap_or_default();
         self.turn(FAULTS_UNTIL + WELL_WITHIN_US)?;
-        let cores: Vec<_> = self.machines.iter().filter_map(|machine| machine.core.as_ref()).collect();
+        let settled = self.machines.iter().filter(|machine| self.losses.is_settled(machine.id, FAULTS_UNTIL));
+        let cores: Vec<_> = settled.filter_map(|machine| machine.core.as_ref()).collect();
         self.judge.is_well(&cores, committed)?;
         self.turn_until_rest()?;
         self.conclude()
@@ -308,7 +365,8 @@ impl World {
         let commit = self.statuses().map(|status| status.commit).max().unwrap_or_default();
         let end = self.statuses().map(|status| status.end).max().unwrap_or_default();
         let run = self.machines.iter().all(|machine| machine.core.is_some() || machine.lost);
-        run && self.statuses().all(|status| status.applied == commit)
+        run && self.losses.are_told()
+            && self.statuses().all(|status| status.applied == commit)
             && self.clients.iter().all(|client| client.is_done(end))
     }
 
@@ -365,6 +423,8 @@ impl World {
             Event::Resume { .. } => Ok(()),
             Event::Drain { broker, life, down_us } => self.drain(broker, life, down_us),
             Event::Stop { broker, life, down_us } => self.stop(broker, life, down_us),
+            Event::ComeBack { broker } => self.come_back(broker),
+            Event::Told { broker } => self.must_be_told(broker),
         }
     }
 

@@ -39,6 +39,11 @@ const SUSPICION: Duration = Duration::from_secs(1);
 /// no use for them.
 const STAND_BY_AFTER: Duration = Duration::from_millis(100);
 
+/// How often a broker that is not needed now may fail to come up before it is tried only once in [`STAND_BY_PAUSE`].
+const STAND_BY_TRIES: u32 = 4;
+/// Until then the others will say if it was elected.
+const STAND_BY_PAUSE: Duration = Duration::from_secs(5);
+
 /// A connected broker, and the number of the turn to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Route {
@@ -68,6 +73,19 @@ struct Broker {
     configured: bool,
     failures: u32,
     link: Link,
+}
+
+impl Broker {
+    /// When it is to be tried again, if it is down and nobody needs it.
+    fn stands_by_from(&self) -> Option<Time> {
+        match self.link {
+            Link::Down { not_before } if self.failures >= STAND_BY_TRIES => {
+                Some(not_before.after(STAND_BY_PAUSE))
+            }
+            Link::Down { not_before } => Some(not_before),
+            Link::Connecting { .. } | Link::Up => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,8 +187,10 @@ impl Routing {
             self.stand_by_from = Some(now.after(STAND_BY_AFTER));
         }
         if self.stands_by(now) {
-            let ids: Vec<_> = self.brokers.keys().copied().collect();
-            for id in ids {
+            let due = |broker: &Broker| broker.stands_by_from().is_none_or(|from| from <= now);
+            let due: Vec<_> =
+                self.brokers.iter().filter(|(_, broker)| due(broker)).map(|(id, _)| *id).collect();
+            for id in due {
                 self.link(now, id, out);
             }
         }
@@ -315,11 +335,12 @@ impl Routing {
         (self.unlucky, self.slow) = (0, 0);
     }
 
-    /// A broker says unasked who leads. Who was elected is alive, and its connection may be tried at once.
+    /// A broker says unasked who leads. Who was elected is alive, so its connection is tried at once, also in place of one
+    /// that was begun while it was not: QUIC sends its first packet again after a second, and after three.
     pub(super) fn told(&mut self, now: Time, Leads { term, leader }: Leads) {
         let Some(broker) = self.brokers.get_mut(&leader).filter(|_| term > self.term) else { return };
-        if let Link::Down { not_before } = &mut broker.link {
-            *not_before = now;
+        if broker.link != Link::Up {
+            broker.link = Link::Down { not_before: now };
         }
         self.term = term;
         self.heard(leader);
@@ -383,19 +404,17 @@ impl Routing {
     /// When to look at it again. `wanted` are the brokers besides the target that are waited for.
     pub(super) fn wake(&self, now: Time, wanted: &[BrokerId]) -> Time {
         let stands_by = self.stands_by(now);
+        let later = |at: Time| if at > now { at } else { Time::NEVER };
         let link = |(id, broker): (&BrokerId, &Broker)| match broker.link {
             Link::Connecting { hedge, .. } if *id == self.target && hedge > now => hedge,
             Link::Connecting { until, .. } => until,
-            Link::Down { not_before }
-                if not_before > now && (stands_by || *id == self.target || wanted.contains(id)) =>
-            {
-                not_before
-            }
+            Link::Down { not_before } if *id == self.target || wanted.contains(id) => later(not_before),
+            Link::Down { .. } if stands_by => broker.stands_by_from().map_or(Time::NEVER, later),
             Link::Down { .. } | Link::Up => Time::NEVER,
         };
         let links = self.brokers.iter().map(link);
-        let own = [self.not_before, self.stand_by_from.unwrap_or(Time::NEVER)];
-        links.chain(own.into_iter().filter(|at| *at > now)).min().unwrap_or(Time::NEVER)
+        let own = [self.not_before, self.stand_by_from.unwrap_or(Time::NEVER)].map(later);
+        links.chain(own).min().unwrap_or(Time::NEVER)
     }
 }
 
@@ -548,6 +567,43 @@ mod tests {
         now = routing.wake(now, &[]);
         routing.stand_by(now, &mut out);
         assert_eq!(out.len(), 2, "{out:?}");
+    }
+
+    #[test]
+    fn who_was_elected_is_dialled_anew_where_a_dial_hangs() {
+        let (mut routing, mut now) = (routing(), Time(0));
+        let route = settle(&mut routing, &mut now, None);
+        routing.succeeded(route.broker);
+        let mut out = Vec::new();
+        for _ in 0..2 {
+            routing.stand_by(now, &mut out);
+            now = now.after(STAND_BY_AFTER);
+        }
+        assert_eq!(out.len(), 2, "both others are being dialled, and neither has answered: {out:?}");
+        let leader = BrokerId(route.broker.0 % 3 + 1);
+        routing.told(now, Leads { term: 7, leader });
+        out.clear();
+        assert_eq!(routing.route(now, &mut out), None);
+        assert!(matches!(out[..], [Transmit::Connect { broker, .. }] if broker == leader), "{out:?}");
+    }
+
+    #[test]
+    fn a_dead_broker_that_nobody_needs_is_seldom_tried() {
+        let (mut routing, mut now) = (routing(), Time(0));
+        let route = settle(&mut routing, &mut now, None);
+        routing.succeeded(route.broker);
+        let mut tries = 0;
+        while now < Time(60_000_000) {
+            let mut out = Vec::new();
+            routing.stand_by(now, &mut out);
+            for transmit in out {
+                let Transmit::Connect { broker, .. } = transmit else { panic!("{transmit:?}") };
+                routing.disconnected(now, broker);
+                tries += 1;
+            }
+            now = routing.wake(now, &[]);
+        }
+        assert!((20..45).contains(&tries), "two brokers were tried {tries} times in a minute");
     }
 
     #[test]

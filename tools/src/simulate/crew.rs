@@ -34,10 +34,10 @@ pub(super) fn run(seeds: Range<u64>, profile: Profile, threads: NonZeroUsize, ba
             let (tell, next) = (tell.clone(), &next);
             scope.spawn(move || {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
+                    let take = |seed| (seed < seeds.end).then(|| seed + 1);
+                    let Ok(seed) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) else {
                         return;
-                    }
+                    };
                     let outcome = sim::run(seed, profile);
                     if outcome.is_err() {
                         next.store(seeds.end, Ordering::Relaxed);

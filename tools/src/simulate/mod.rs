@@ -42,6 +42,7 @@ Exit code 1: a promise was broken, or a state that has to be met was not, in a t
 Examples:
   sequor simulate                          a thousand seeds
   sequor simulate --seeds 100000 --start 1000000
+  sequor simulate --profile loss           disks that lose a file, or get an older one back
   sequor simulate --replay 4711            one seed: what goes wrong in it, and what came of it
   sequor simulate --seeds 20000 -o json | jq .reached")]
 pub(crate) struct SimulateArgs {
@@ -71,8 +72,10 @@ pub(crate) struct SimulateArgs {
 /// What may go wrong in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Profile {
-    /// A random subset of everything.
+    /// A random subset of everything but what `loss` is for.
     Swarm,
+    /// Files of one broker are lost, or put back to what they were: what can be noticed has to be.
+    Loss,
     /// Nothing.
     Quiet,
 }
@@ -81,6 +84,7 @@ impl From<Profile> for sim::Profile {
     fn from(profile: Profile) -> Self {
         match profile {
             Profile::Swarm => Self::Swarm,
+            Profile::Loss => Self::Loss,
             Profile::Quiet => Self::Quiet,
         }
     }
@@ -97,6 +101,14 @@ pub(crate) enum SimulateError {
         /// The promise.
         what: String,
     },
+    /// There are no such seeds.
+    #[error("seeds go up to {}: {seeds} of them from {start} on are too many", u64::MAX - 1)]
+    NoSuchSeeds {
+        /// The first.
+        start: u64,
+        /// How many.
+        seeds: u64,
+    },
     /// States that have to be met were not.
     #[error("in {seeds} seeds never met: {}; the simulator no longer attacks what it should", .missing.join(", "))]
     NeverMet {
@@ -109,17 +121,21 @@ pub(crate) enum SimulateError {
 
 impl Verdict for SimulateError {
     fn exit(&self) -> Exit {
-        Exit::Error
+        match self {
+            Self::NoSuchSeeds { .. } => Exit::Usage,
+            Self::Broken { .. } | Self::NeverMet { .. } => Exit::Error,
+        }
     }
 }
 
 pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
-    let profile = args.profile.into();
+    let profile: sim::Profile = args.profile.into();
     let (start, seeds) = args.replay.map_or((args.start, args.seeds), |seed| (seed, 1));
+    let end = start.checked_add(seeds).ok_or(SimulateError::NoSuchSeeds { start, seeds })?;
     let threads = args.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
     let bar = progress(seeds);
     let begun = Instant::now();
-    let Ended { total, done, broken } = crew::run(start..start.saturating_add(seeds), profile, threads, &bar);
+    let Ended { total, done, broken } = crew::run(start..end, profile, threads, &bar);
     let took = begun.elapsed();
     bar.finish_and_clear();
     let broken = broken.map(|(seed, violation)| match args.no_shrink {
@@ -127,7 +143,7 @@ pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
         false => Broken::shrunk(seed, profile, &violation),
     });
     let script = args.replay.map(|seed| sim::script(seed, profile).lines().collect());
-    let report = Report { start, done, took, total, script, broken };
+    let report = Report { start, profile, done, took, total, script, broken };
     output::print(&match args.output {
         Shape::Table => report.table(),
         Shape::Json => report.json(),
@@ -135,8 +151,8 @@ pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
     if let Some(Broken { seed, what, .. }) = report.broken {
         return Err(SimulateError::Broken { seed, what }.into());
     }
-    let missing: Vec<_> = report.total.reached.missing().collect();
-    if done >= SEEDS_THAT_REACH_ALL && args.profile == Profile::Swarm && !missing.is_empty() {
+    let missing: Vec<_> = report.total.reached.missing(profile).collect();
+    if done >= SEEDS_THAT_REACH_ALL && !missing.is_empty() {
         return Err(SimulateError::NeverMet { seeds: done, missing }.into());
     }
     Ok(())

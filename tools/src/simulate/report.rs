@@ -14,6 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) start: u64,
+    pub(super) profile: Profile,
     /// Seeds that broke nothing.
     pub(super) done: u64,
     pub(super) took: Duration,
@@ -147,7 +148,7 @@ impl Report {
         for (state, times) in self.total.reached.iter() {
             table.row(Tone::Plain, [state.to_owned(), grouped(times)]);
         }
-        for state in self.total.reached.missing() {
+        for state in self.total.reached.missing(self.profile) {
             table.row(Tone::Bad, [state.to_owned(), "never".to_owned()]);
         }
         table.text(1..)
@@ -170,6 +171,7 @@ mod tests {
         let took = Duration::from_secs(2);
         let report = Report {
             start: 10,
+            profile: Profile::Swarm,
             done: 7,
             took,
             total: Summary::default(),

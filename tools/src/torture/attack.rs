@@ -14,6 +14,7 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tokio::{sync::watch, task::JoinSet};
 
+use sequor_broker::history::Event;
 use sequor_client::{Client, Config};
 
 use super::{
@@ -100,6 +101,7 @@ impl Attack {
             acknowledged: AtomicU64::new(0),
             crashes: AtomicU64::new(0),
         });
+        desk.recorder.record(&Event::Began { brokers: args.brokers as u64 });
         cluster.launch_all()?;
         let client = Client::connect(&config).await?;
         let load = Load { batch: args.batch, in_flight: args.in_flight as usize, crashes: true };

@@ -168,6 +168,7 @@ mod tests {
         let written =
             |id| Event::Written { id, places: vec![Place { offset: 0, count: 2 }], duplicate: false };
         vec![
+            Event::Began { brokers: 1 },
             Event::Fault { what: "none".into() },
             Event::Invoked { id: 1, producer: producer.clone(), epoch, first, count, digest },
             written(1),
@@ -204,8 +205,8 @@ mod tests {
     #[test]
     fn what_is_spoilt_in_the_file_is_found() {
         let mut events = events();
-        events.remove(8);
-        events[9] = Event::Ended { broker: 1, end: 0 };
+        events.remove(9);
+        events[10] = Event::Ended { broker: 1, end: 0 };
         let verdict = checked(&events);
         assert!(verdict.violations.iter().any(Violation::is_loss), "{verdict:?}");
     }

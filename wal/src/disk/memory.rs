@@ -140,6 +140,13 @@ impl MemoryDisk {
         state.names.get(name).map(|&id| state.files[id].live.clone())
     }
 
+    /// The durable image of a file: what a crash leaves that keeps nothing of what is not synced.
+    #[must_use]
+    pub fn durable_image(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.lock();
+        state.names.get(name).map(|&id| state.files[id].durable())
+    }
+
     /// Lets the `n`-th sync from now (1 is the next) fail, and every operation after it, until a crash or a
     /// kill.
     pub fn fail_sync(&self, n: u64) {
@@ -305,6 +312,14 @@ impl File {
     fn sync(&mut self) {
         self.lost_content.clear();
         self.length_unsynced = false;
+    }
+
+    fn durable(&self) -> Vec<u8> {
+        let mut image = self.live.clone();
+        for (sector, old) in &self.lost_content {
+            image[sector * SECTOR_BYTES..][..old.len()].copy_from_slice(old);
+        }
+        image
     }
 
     fn crash(&mut self, random: &mut Random) {
@@ -495,6 +510,16 @@ mod tests {
             disk.crash(seed);
             assert_eq!(&disk.image("file").unwrap()[1535..1537], [1, 2]);
         }
+    }
+
+    #[test]
+    fn the_durable_image_holds_what_was_synced_and_nothing_else() {
+        let disk = MemoryDisk::new();
+        let region = written(&disk);
+        assert_eq!(disk.durable_image("file").unwrap(), vec![0; 4096]);
+        region.sync().unwrap();
+        assert_eq!(disk.durable_image("file"), disk.image("file"));
+        assert_eq!(disk.durable_image("another"), None);
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! Linux keeps file and map coherent, so that what a write put into the file is at once seen through the map.
 //! Writing through the map as well would turn a full disk into a signal, and costs a page fault per page.
 //!
-//! This is the only file of the workspace with `unsafe` in it: the call that makes a map.
+//! This is the only file of the workspace with `unsafe` in it: the calls that make a map, and that let go of its pages.
 #![expect(unsafe_code, reason = "a file can be mapped only by promising that nobody shortens it")]
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
 use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
+use rustix::mm::Advice as MapAdvice;
 
 pub use super::directory::OpenDirError;
 use super::directory::{self, LOCK, TEMPORARY};
@@ -214,5 +216,21 @@ impl Region for MmapRegion {
     fn scan(&self, position: u64, into: &mut [u8]) -> io::Result<()> {
         check_range(&self.name, self.bytes(), position, into.len() as u64)?;
         self.file.read_exact_at(into, position)
+    }
+
+    fn forget(&self) {
+        // The page cache keeps what is mapped.
+        let start = self.map.as_ptr().cast_mut().cast();
+        // SAFETY: The range is the whole of a map that is shared with a file and only read: whoever looks at it again is
+        // given the same bytes, by the page cache or from the disk.
+        let unmapped = unsafe { rustix::mm::madvise(start, self.map.len(), MapAdvice::LinuxDontNeed) };
+        // A hint that is not taken costs memory and nothing else.
+        let _ = unmapped.and_then(|()| rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed));
+    }
+
+    fn expect(&self, position: u64, bytes: u64) {
+        // None would mean: to the end of the file. And a hint that is not taken costs time and nothing else.
+        let _ = NonZeroU64::new(bytes)
+            .map(|bytes| rustix::fs::fadvise(&self.file, position, Some(bytes), Advice::WillNeed));
     }
 }

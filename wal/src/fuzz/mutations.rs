@@ -148,6 +148,9 @@ fn append(log: &mut Log, keep: Index, count: u64, bytes: usize, term: Term) {
         kind: Kind::Normal,
         data: vec![(index * 7 + term) as u8; bytes].into(),
     };
+    if log.vote().term < term {
+        log.set_vote(Vote { term, voted_for: 0 });
+    }
     log.append((keep + 1..=keep + count).map(entry).collect()).expect("this disk does not fail");
 }
 

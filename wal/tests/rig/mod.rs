@@ -20,7 +20,7 @@ pub(crate) fn identity() -> Identity {
 
 /// Segments so small that a handful of entries fills one.
 pub(crate) fn small() -> Settings {
-    Settings { segment_bytes: 4096, block_bytes_max: 1500, alignment: 512, spares: 2 }
+    Settings { segment_bytes: 4096, block_bytes_max: 1500, alignment: 512, spares: 2, cached: 1 }
 }
 
 pub(crate) fn entry(index: Index, term: Term, data: impl Into<Bytes>) -> Entry {
@@ -82,6 +82,13 @@ impl Rig {
         }
     }
 
+    /// Knows of a term, as raft does before it has an entry of it.
+    pub(crate) fn enter(&mut self, term: Term) {
+        if self.log.vote().term < term {
+            self.log.set_vote(Vote { term, voted_for: 0 });
+        }
+    }
+
     /// Makes all spares that are wanted.
     pub(crate) fn make_spares(&mut self) -> Result<(), SyncError> {
         while let Some(order) = self.log.poll_spare() {
@@ -102,6 +109,7 @@ impl Rig {
 
     /// The same, while nobody makes spares.
     pub(crate) fn put_without_spares(&mut self, term: Term, data: impl Into<Bytes>) {
+        self.enter(term);
         self.log.append(vec![entry(self.log.last_index() + 1, term, data)]).unwrap();
         while let Some(ticket) = self.log.poll_ticket() {
             self.log.handle_synced(ticket.run().unwrap());
@@ -111,6 +119,7 @@ impl Rig {
     /// Appends one entry, durable at once and in a block of its own.
     pub(crate) fn put(&mut self, term: Term, data: impl Into<Bytes>) -> Index {
         let index = self.log.last_index() + 1;
+        self.enter(term);
         self.log.append(vec![entry(index, term, data)]).unwrap();
         self.settle().unwrap();
         index
