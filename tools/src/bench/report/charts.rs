@@ -235,7 +235,7 @@ fn bounds(outcomes: &[Outcome], across: Dimension, limits: &Limits) -> Vec<Bound
 #[cfg(test)]
 mod tests {
     use super::{
-        super::super::{limits::EXAMPLE, outcome::example},
+        super::super::{limits::EXAMPLE, meter::Latency, outcome::example},
         *,
     };
 
@@ -273,6 +273,13 @@ mod tests {
     fn one_measurement_is_a_chart() {
         assert_eq!(of(&[example(1, 1, 4000.0)], None).len(), 2);
         assert!(of(&[], None).iter().all(|chart| chart.svg().ends_with("</svg>\n")));
+        let silent = Outcome { records_per_s: None, latency: Latency::default(), ..example(1, 1, 0.0) };
+        let charts = of(&[silent], Some(&EXAMPLE));
+        assert!(charts.iter().flat_map(|chart| &chart.lines).all(|line| line.points.is_empty()));
+        assert!(
+            charts.iter().all(|chart| chart.svg().ends_with("</svg>\n")),
+            "what is not known has no place"
+        );
     }
 
     #[test]
