@@ -28,7 +28,7 @@ impl How {
 /// One row of the comparison.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub(crate) struct Contestant {
-    /// `sequor`, `null`, or the name of a script in `benches/peers`.
+    /// `sequor`, `null`, `null-in-place`, or the name of a script in `benches/peers`.
     pub(crate) system: String,
     /// What its requests are.
     pub(crate) how: How,
@@ -46,13 +46,14 @@ impl Contestant {
 
     /// Whether it is a peer.
     pub(crate) fn is_peer(&self) -> bool {
-        self.system != "sequor" && self.system != "null"
+        !matches!(&*self.system, "sequor" | "null" | "null-in-place")
     }
 
     /// As people read it.
     pub(crate) fn title(&self) -> String {
         match (self.how, &*self.system) {
             (_, "null") => "null log".to_owned(),
+            (_, "null-in-place") => "null log, in place".to_owned(),
             (How::Each, system) => system.to_owned(),
             (How::Txn, system) => format!("{system}, transactions"),
             (How::Value, system) => format!("{system}, one value"),
@@ -71,6 +72,7 @@ pub(crate) fn all() -> Vec<Contestant> {
     };
     vec![
         row("null", Each, true, true),
+        row("null-in-place", Each, true, true),
         row("sequor", Each, true, true),
         row("etcd", Each, true, false),
         row("etcd", Txn, false, true),
@@ -102,7 +104,7 @@ mod tests {
             let mut systems: Vec<_> =
                 all().into_iter().filter(|row| row.takes(point)).map(|row| row.system).collect();
             systems.dedup();
-            assert_eq!(systems.len(), 9, "{point}");
+            assert_eq!(systems.len(), 10, "{point}");
         }
     }
 

@@ -97,7 +97,7 @@ struct Cli {
     #[arg(long, default_value = "0")]
     rtt_us: u64,
 
-    /// Only these: names of contestants, by commas. `sequor`, `null`, or a script in benches/peers.
+    /// Only these: names of contestants, by commas. `sequor`, `null`, `null-in-place`, or a script in benches/peers.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 
@@ -353,7 +353,9 @@ mod tests {
         assert!(chosen(&["etcd".to_owned()]).unwrap().iter().all(|contestant| contestant.system == "etcd"));
         let wrong = chosen(&["sequor".to_owned(), "etcdd".to_owned()]).unwrap_err().to_string();
         assert!(
-            wrong.contains("no contestant has the name etcdd; there are null, sequor, etcd, etcd-latest"),
+            wrong.contains(
+                "no contestant has the name etcdd; there are null, null-in-place, sequor, etcd, etcd-latest"
+            ),
             "{wrong}"
         );
     }

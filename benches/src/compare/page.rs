@@ -137,7 +137,7 @@ fn setups(summary: &Summary) -> String {
 fn class(row: &Row) -> &'static str {
     match &*row.contestant.system {
         "sequor" => "own",
-        "null" => "null",
+        "null" | "null-in-place" => "null",
         _ if row.is_synced() => "peer",
         _ => "weak",
     }

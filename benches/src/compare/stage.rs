@@ -176,8 +176,12 @@ impl Stage {
                 Ok(Measured { figure, setup: Setup::own("defaults, TLS") })
             }
             "null" => {
-                let figure = self.run_null(point, time, place.path())?;
+                let figure = self.run_null(point, time, place.path(), false)?;
                 Ok(Measured { figure, setup: Setup::own("nothing but bytes, TLS") })
+            }
+            "null-in-place" => {
+                let figure = self.run_null(point, time, place.path(), true)?;
+                Ok(Measured { figure, setup: Setup::own("the same, one segment over and over") })
             }
             peer => self.run_peer(peer, contestant, point, time, place.path()),
         }
@@ -207,7 +211,13 @@ impl Stage {
         measured(bench.args(words).env("TMPDIR", place), "sequor bench append", &self.interruption)
     }
 
-    fn run_null(&self, point: Point, time: Duration, place: &Path) -> Result<Figure, RunError> {
+    fn run_null(
+        &self,
+        point: Point,
+        time: Duration,
+        place: &Path,
+        in_place: bool,
+    ) -> Result<Figure, RunError> {
         let own = std::env::current_exe()
             .map_err(|source| RunError::System { what: "find this program", source })?;
         let words: [OsString; 9] = [
@@ -222,7 +232,8 @@ impl Stage {
             OsString::from_iter([std::ffi::OsStr::new("--data="), place.as_os_str()]),
         ];
         let mut null = Command::new(own.with_file_name("nulllog"));
-        measured(null.args(words), "nulllog run", &self.interruption)
+        null.args(words).args(in_place.then_some("--in-place"));
+        measured(&mut null, "nulllog run", &self.interruption)
     }
 
     fn run_peer(

@@ -78,6 +78,9 @@ struct NodeArgs {
     /// Size of a segment. Bytes.
     #[arg(long)]
     segment_bytes: u64,
+    /// Write one segment over and over.
+    #[arg(long)]
+    in_place: bool,
     /// The followers, for a leader.
     #[arg(long, value_delimiter = ',')]
     follower: Vec<SocketAddr>,
@@ -112,7 +115,11 @@ async fn node(args: NodeArgs, leads: bool) -> Result<(), node::NodeError> {
     end_with_stdin();
     let identity = wire::Identity::load(&args.certs).map_err(WireError::Identity)?;
     let endpoint = wire::endpoint(args.listen, Some(&identity))?;
-    let durable = syncer::start(segments::Segments::open(&args.data, args.segment_bytes)?)?;
+    let segments = match args.in_place {
+        true => segments::Segments::open_in_place(&args.data, args.segment_bytes)?,
+        false => segments::Segments::open(&args.data, args.segment_bytes)?,
+    };
+    let durable = syncer::start(segments)?;
     println!("ready");
     match leads {
         true => node::lead(&endpoint, durable, &args.follower, &identity).await,

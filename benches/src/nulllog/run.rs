@@ -70,6 +70,10 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value_t = Settings::default().segment_bytes)]
     segment_bytes: u64,
 
+    /// Write one segment over and over: nothing is filled ahead, nothing is rolled.
+    #[arg(long)]
+    in_place: bool,
+
     /// How to print it.
     #[arg(short, long, default_value = "table")]
     output: Shape,
@@ -166,6 +170,7 @@ fn nodes(args: &RunArgs, place: &Path, links: &Links) -> Result<Vec<Dependant>, 
         words.extend(["--listen".into(), loopback(links.own[at]).to_string().into()]);
         words.extend(["--data".into(), data.into(), "--certs".into(), place.into()]);
         words.extend(["--segment-bytes".into(), args.segment_bytes.to_string().into()]);
+        words.extend(args.in_place.then(|| "--in-place".into()));
         if at == 0 {
             words.extend(["--follower".into(), followers.join(",").into()]);
         }

@@ -2,6 +2,9 @@
 //!
 //! The same disk (`MmapDisk::create` writes the zeros and syncs file and directory), the same size, the same number of
 //! spares, made by a thread of its own. What differs is that they hold no header: nobody ever reads them again.
+//!
+//! Or there is one segment that is written over and over: the limit of a log that had all its space from the beginning, and
+//! never needs a fresh page of memory.
 
 use std::{
     io,
@@ -39,7 +42,8 @@ pub(crate) enum SegmentError {
 /// Where the next block goes.
 #[derive(Debug)]
 pub(crate) struct Segments {
-    ready: mpsc::Receiver<Arc<dyn Region>>,
+    /// None if the first one is all there is.
+    ready: Option<mpsc::Receiver<Arc<dyn Region>>>,
     active: Arc<dyn Region>,
     position: u64,
     alignment: u64,
@@ -54,7 +58,7 @@ impl Segments {
     /// [`SegmentError`].
     pub(crate) fn open(directory: &Path, bytes: u64) -> Result<Self, SegmentError> {
         let disk = MmapDisk::open(directory)?;
-        let Settings { spares, alignment, .. } = Settings::default();
+        let spares = Settings::default().spares;
         // One is in the thread's hands, the others wait here: as many as sequor keeps.
         let (made, ready) = mpsc::sync_channel(spares - 1);
         let (told, filled) = mpsc::channel();
@@ -63,8 +67,23 @@ impl Segments {
         filler.map_err(|source| SegmentError::System { what: "start a thread", source })?;
         let active = ready.recv().map_err(|_| SegmentError::NoMore)?;
         (0..=spares).try_for_each(|_| filled.recv()).map_err(|_| SegmentError::NoMore)?;
+        Ok(Self::begin(active, Some(ready)))
+    }
+
+    /// Makes one segment that is written over and over. The directory must exist and hold no segments.
+    ///
+    /// # Errors
+    /// [`SegmentError`].
+    pub(crate) fn open_in_place(directory: &Path, bytes: u64) -> Result<Self, SegmentError> {
+        let made = MmapDisk::open(directory)?.create(&file_name(1), bytes);
+        let active = made.map_err(|source| SegmentError::System { what: "make a segment", source })?;
+        Ok(Self::begin(active, None))
+    }
+
+    fn begin(active: Arc<dyn Region>, ready: Option<mpsc::Receiver<Arc<dyn Region>>>) -> Self {
+        let alignment = Settings::default().alignment;
         let zeros = vec![0; usize::try_from(alignment).expect("a few sectors")].into();
-        Ok(Self { ready, active, position: 0, alignment: alignment.into(), zeros })
+        Self { ready, active, position: 0, alignment: alignment.into(), zeros }
     }
 
     /// Writes one block, padded to whole sectors, and syncs it. Rolls to the next segment if it does not fit.
@@ -76,7 +95,9 @@ impl Segments {
         let padded = bytes.next_multiple_of(self.alignment);
         chunks.push(self.zeros.slice(..usize::try_from(padded - bytes).expect("less than a sector")));
         if padded > self.active.bytes() - self.position {
-            self.active = self.ready.recv().map_err(|_| SegmentError::NoMore)?;
+            if let Some(ready) = &self.ready {
+                self.active = ready.recv().map_err(|_| SegmentError::NoMore)?;
+            }
             self.position = 0;
         }
         let written = self.active.write_at(self.position, &chunks).and_then(|()| self.active.sync());
@@ -86,10 +107,14 @@ impl Segments {
     }
 }
 
+fn file_name(number: u64) -> String {
+    format!("segment-{number:020}")
+}
+
 /// Makes segments until nobody wants one any more, and tells of each before it hands it over.
 fn fill(disk: &MmapDisk, bytes: u64, told: &mpsc::Sender<()>, made: &mpsc::SyncSender<Arc<dyn Region>>) {
     for number in 1_u64.. {
-        match disk.create(&format!("segment-{number:020}"), bytes) {
+        match disk.create(&file_name(number), bytes) {
             Ok(region) => {
                 // Only the first ones are waited for.
                 let _nobody = told.send(());
@@ -111,11 +136,24 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let _segments = Segments::open(place.path(), 1 << 20).unwrap();
         let whole = |number: usize| {
-            let file = place.path().join(format!("segment-{number:020}"));
+            let file = place.path().join(file_name(number as u64));
             std::fs::metadata(file).is_ok_and(|file| file.len() == 1 << 20)
         };
         let spares = Settings::default().spares;
         assert!((1..=1 + spares).all(whole) && !whole(2 + spares));
+    }
+
+    #[test]
+    fn in_place_there_is_one_segment() {
+        let place = tempfile::tempdir().unwrap();
+        let mut segments = Segments::open_in_place(place.path(), 2048).unwrap();
+        for byte in [1, 2, 3] {
+            segments.append(vec![Bytes::from(vec![byte; 1100])]).unwrap();
+            assert_eq!(segments.position, 1536);
+        }
+        let only = std::fs::read(place.path().join(file_name(1))).unwrap();
+        assert!(only.len() == 2048 && only[..1100].iter().all(|byte| *byte == 3));
+        assert!(!place.path().join(file_name(2)).exists());
     }
 
     #[test]

@@ -24,11 +24,12 @@
 //!
 //! `examples/retry_test.rs` is a whole test of somebody's retry code.
 //!
-//! In `Cargo.toml`, the feature belongs to the tests alone:
+//! In `Cargo.toml`, the feature belongs to the tests alone; a test that calls the library names that crate too:
 //!
 //! ```toml
 //! [dev-dependencies]
 //! sequor-broker = { version = "0.1", features = ["testing"] }
+//! sequor-client = "0.1"
 //! ```
 //!
 //! # What it is
