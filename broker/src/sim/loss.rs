@@ -390,6 +390,7 @@ impl Copy {
                 let id = self.pick_segment(random)?;
                 after.files.remove(&segment(id));
                 after.remains.segments.remove(&id);
+                after.remains.torn.remove(&id);
                 return Some(after);
             }
             Lost::Vote => {
@@ -421,6 +422,10 @@ impl Copy {
                 let id = self.pick_common(older, random)?;
                 after.files.insert(segment(id), older.files.get(&segment(id))?.clone());
                 after.remains.segments.insert(id, older.remains.segments.get(&id)?.clone());
+                match older.remains.torn.get(&id) {
+                    Some(due) => after.remains.torn.insert(id, *due),
+                    None => after.remains.torn.remove(&id),
+                };
             }
         }
         Some(after)

@@ -59,6 +59,9 @@ pub(super) struct Remains {
     pub(super) vote: Option<Vote>,
     /// The blocks of each segment; a spare has none.
     pub(super) segments: BTreeMap<u64, Vec<Block>>,
+    /// The segments whose end a crash has torn, and the index of the entry that was due there. A cut hides each, but a cut can
+    /// be lost.
+    pub(super) torn: BTreeMap<u64, Index>,
 }
 
 /// What a loss comes to.
@@ -82,26 +85,32 @@ impl Remains {
         assert_eq!(found, None, "there was damage before the loss");
         let ids = names.iter().filter_map(|name| segment_id(name));
         let mut segments: BTreeMap<u64, Vec<Block>> = ids.map(|id| (id, Vec::new())).collect();
-        let mut last = 0;
+        let mut torn = BTreeMap::new();
+        let (mut last, mut reached) = (0, 0);
         for item in inspection.walk(0).filter_map(Result::ok) {
             match item {
                 Item::Block(block) => {
                     last = segment_id(&block.file).expect("a block lies in a segment");
                     let cuts_behind = (block.reason == Reason::Cut).then_some(block.previous.index);
+                    reached = block.previous.index;
                     let blocks = segments.get_mut(&last).expect("it is among the files");
                     blocks.push(Block { cuts_behind, entries: Vec::new() });
                 }
                 Item::Entry(walked) => {
                     let (index, term) = (walked.entry.index, walked.entry.term);
+                    reached = index;
                     let block = segments.get_mut(&last).and_then(|blocks| blocks.last_mut());
                     let block = block.expect("an entry comes after its block");
                     block.entries.push(Position { index, term, chain: walked.chain });
                 }
-                Item::Fault(_) => {}
+                Item::Fault(fault) => {
+                    let id = segment_id(&fault.damage.file).expect("only segments are walked");
+                    torn.insert(id, reached + 1);
+                }
             }
         }
         let has_identity = inspection.identity().is_some();
-        Self { has_identity, vote: inspection.vote(), segments }
+        Self { has_identity, vote: inspection.vote(), segments, torn }
     }
 
     /// The log that a start shows of a directory that does not contradict itself.
@@ -149,7 +158,9 @@ impl Remains {
             return Some(segment(due));
         }
         if let Some(id) = self.segments.iter().find_map(|(id, blocks)| after.misfit(*id, blocks)) {
-            return Some(segment(id));
+            // What was torn before, and is not hidden any more, now looks like something that was synced.
+            let torn = after.torn.iter().find(|(torn, due)| **torn < id && !after.is_hidden(**torn, **due));
+            return Some(segment(torn.map_or(id, |(torn, _)| *torn)));
         }
         let is_outdated = match after.vote {
             None => !after.segments.is_empty(),
@@ -163,10 +174,14 @@ impl Remains {
         let left = self.segments.get(&id).map_or(0, Vec::len);
         let missing = blocks.get(left..).unwrap_or_default();
         let first = missing.iter().find_map(Block::first)?;
-        let later = || self.segments.range(id + 1..).filter(|(_, blocks)| !blocks.is_empty());
-        let cuts = later().flat_map(|(_, blocks)| blocks).filter_map(|block| block.cuts_behind);
-        let is_hidden = cuts.min().is_some_and(|kept| kept < first);
-        later().next().filter(|_| !is_hidden).map(|(id, _)| *id)
+        let (next, _) = self.segments.range(id + 1..).find(|(_, blocks)| !blocks.is_empty())?;
+        (!self.is_hidden(id, first)).then_some(*next)
+    }
+
+    /// Whether a segment after the segment `id` cuts off the entry at an index, and all behind it.
+    fn is_hidden(&self, id: u64, index: Index) -> bool {
+        let later = self.segments.range(id + 1..).flat_map(|(_, blocks)| blocks);
+        later.filter_map(|block| block.cuts_behind).any(|kept| kept < index)
     }
 
     fn latest_term(&self) -> Term {
@@ -194,7 +209,7 @@ mod tests {
         Some(Vote { term, voted_for: 1 })
     }
 
-    /// Two segments, a third that cuts off what the second ends with, and a spare.
+    /// Two segments, of which the second is torn, a third that cuts off what the second ends with, and a spare.
     fn whole() -> Remains {
         let segments = [
             vec![entries(1, 3, 1), entries(4, 5, 1)],
@@ -202,7 +217,8 @@ mod tests {
             vec![cut(8, 10, 2), entries(11, 11, 2)],
             vec![],
         ];
-        Remains { has_identity: true, vote: vote(3), segments: (1..).zip(segments).collect() }
+        let torn = BTreeMap::from([(2, 10)]);
+        Remains { has_identity: true, vote: vote(3), segments: (1..).zip(segments).collect(), torn }
     }
 
     fn judged(change: impl FnOnce(&mut Remains)) -> Loss {
@@ -256,6 +272,17 @@ mod tests {
         let mut after = before.clone();
         after.segments.get_mut(&2).unwrap().truncate(2);
         assert_eq!(before.judge(&after), Loss::Nothing, "the cut hides all that is missing");
+    }
+
+    #[test]
+    fn without_its_cut_a_torn_end_is_the_first_contradiction() {
+        let mut before = whole();
+        before.segments.insert(4, vec![entries(12, 12, 2)]);
+        let mut after = before.clone();
+        after.segments.insert(3, vec![]);
+        assert_eq!(before.judge(&after), at(segment(2)));
+        after.torn.clear();
+        assert_eq!(before.judge(&after), at(segment(4)));
     }
 
     #[test]
