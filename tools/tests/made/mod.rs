@@ -22,7 +22,7 @@ use sequor_client::{
         batch::{Batch, BatchBuilder},
     },
 };
-use sequor_wal::{Disk, Entry, Identity, Kind, Log, Settings, disk::memory::MemoryDisk, open};
+use sequor_wal::{Disk, Entry, Identity, Kind, Log, Settings, Vote, disk::memory::MemoryDisk, open};
 use tempfile::TempDir;
 
 use super::cluster::sequor;
@@ -122,6 +122,10 @@ impl Writing {
     /// Writes an entry as a block of its own, and commits what was there before.
     pub(crate) fn put(&mut self, kind: Kind, data: impl Into<Bytes>) {
         let index = self.log.last_index() + 1;
+        // A broker's disk knows of a term before it has an entry of it.
+        if self.log.vote().term < self.term {
+            self.log.set_vote(Vote { term: self.term, voted_for: 0 });
+        }
         self.log.set_commit(index - 1);
         self.log.append(vec![Entry { index, term: self.term, kind, data: data.into() }]).unwrap();
         self.settle();
