@@ -42,7 +42,7 @@ const QUESTIONS_MAX: usize = 4;
 const REOPEN_US: (u64, u64) = (1_000, 300_000);
 /// How long a writer waits for the outcome of a batch: it is patient, or it is not.
 const DEADLINE_US: (u64, u64) = (500_000, 20_000_000);
-const SHORT_DEADLINE_US: (u64, u64) = (20_000, 800_000);
+const SHORT_DEADLINE_US: (u64, u64) = (1_000, 200_000);
 /// How long a session lives without being kept alive: often not as long as what goes wrong.
 const TTL_US: (u64, u64) = (500_000, 3_000_000);
 /// Numbers that are sent once more after the name was opened, at most.
