@@ -39,9 +39,10 @@ const SUSPICION: Duration = Duration::from_secs(1);
 /// no use for them.
 const STAND_BY_AFTER: Duration = Duration::from_millis(100);
 
-/// How often a broker that is not needed now may fail to come up before it is tried only once in [`STAND_BY_PAUSE`].
-const STAND_BY_TRIES: u32 = 4;
-/// Until then the others will say if it was elected.
+/// How often in a row a broker that is not needed now may fail to come up before it is tried only once in
+/// [`STAND_BY_PAUSE`]. That takes over ten seconds: one that is restarted must be found again before the next one fails.
+const STAND_BY_TRIES: u32 = 40;
+/// How often a broker is tried that has been down for long, and is not needed now.
 const STAND_BY_PAUSE: Duration = Duration::from_secs(5);
 
 /// A connected broker, and the number of the turn to it.
@@ -71,7 +72,10 @@ impl Backoff {
 struct Broker {
     address: String,
     configured: bool,
+    /// Connections that were not made or broke since it last did what it was asked.
     failures: u32,
+    /// Connections that were not made since the last one that was.
+    unreached: u32,
     link: Link,
 }
 
@@ -79,7 +83,7 @@ impl Broker {
     /// When it is to be tried again, if it is down and nobody needs it.
     fn stands_by_from(&self) -> Option<Time> {
         match self.link {
-            Link::Down { not_before } if self.failures >= STAND_BY_TRIES => {
+            Link::Down { not_before } if self.unreached >= STAND_BY_TRIES => {
                 Some(not_before.after(STAND_BY_PAUSE))
             }
             Link::Down { not_before } => Some(not_before),
@@ -139,7 +143,16 @@ impl Routing {
         let brokers = members
             .iter()
             .map(|Member { id, address }| {
-                (*id, Broker { address: address.clone(), configured: true, failures: 0, link: down })
+                (
+                    *id,
+                    Broker {
+                        address: address.clone(),
+                        configured: true,
+                        failures: 0,
+                        unreached: 0,
+                        link: down,
+                    },
+                )
             })
             .collect();
         Self {
@@ -225,7 +238,9 @@ impl Routing {
         leader: Option<BrokerId>,
     ) -> bool {
         match self.brokers.get_mut(&id) {
-            Some(broker) if matches!(broker.link, Link::Connecting { .. }) => broker.link = Link::Up,
+            Some(broker) if matches!(broker.link, Link::Connecting { .. }) => {
+                (broker.link, broker.unreached) = (Link::Up, 0);
+            }
             _ => return false,
         }
         self.learn(members);
@@ -269,7 +284,8 @@ impl Routing {
     fn learn(&mut self, members: &[Member]) {
         for Member { id, address } in members {
             let down = Link::Down { not_before: Time(0) };
-            let unknown = Broker { address: String::new(), configured: false, failures: 0, link: down };
+            let unknown =
+                Broker { address: String::new(), configured: false, failures: 0, unreached: 0, link: down };
             self.brokers.entry(*id).or_insert(unknown).address.clone_from(address);
         }
         let target = self.target;
@@ -287,6 +303,7 @@ impl Routing {
         }
         let pause = self.backoff.pause(broker.failures, &mut self.rng);
         broker.failures = broker.failures.saturating_add(1);
+        broker.unreached = broker.unreached.saturating_add(u32::from(broker.link != Link::Up));
         broker.link = Link::Down { not_before: now.after(pause) };
         if id == self.target {
             let next = self.next_candidate(now);
@@ -588,6 +605,37 @@ mod tests {
     }
 
     #[test]
+    fn a_broker_that_is_back_within_seconds_is_soon_found() {
+        let (mut routing, mut now) = (routing(), Time(0));
+        let route = settle(&mut routing, &mut now, None);
+        routing.succeeded(route.broker);
+        for restart in 1..=10_u64 {
+            let back = Time(restart * 5_000_000);
+            loop {
+                let mut out = Vec::new();
+                routing.stand_by(now, &mut out);
+                for transmit in out {
+                    let Transmit::Connect { broker, .. } = transmit else { panic!("{transmit:?}") };
+                    match now < back {
+                        true => routing.disconnected(now, broker),
+                        false => _ = routing.connected(now, broker, &[], None),
+                    }
+                }
+                if routing.brokers.values().all(|broker| broker.link == Link::Up)
+                    || now > back.after(Duration::from_secs(1))
+                {
+                    break;
+                }
+                now = routing.wake(now, &[]);
+            }
+            assert!(now < back.after(Duration::from_millis(600)), "restart {restart}: {now:?}");
+            for broker in [1, 2, 3].map(BrokerId).into_iter().filter(|id| *id != route.broker) {
+                routing.disconnected(now, broker);
+            }
+        }
+    }
+
+    #[test]
     fn a_dead_broker_that_nobody_needs_is_seldom_tried() {
         let (mut routing, mut now) = (routing(), Time(0));
         let route = settle(&mut routing, &mut now, None);
@@ -603,7 +651,7 @@ mod tests {
             }
             now = routing.wake(now, &[]);
         }
-        assert!((20..45).contains(&tries), "two brokers were tried {tries} times in a minute");
+        assert!((80..110).contains(&tries), "two brokers were tried {tries} times in a minute");
     }
 
     #[test]
