@@ -21,10 +21,7 @@ use bytes::Bytes;
 use quinn::{ConnectError, Connection, ConnectionError, WriteError};
 use sequor_client::protocol::BrokerId;
 use thiserror::Error;
-use tokio::{
-    sync::Notify,
-    time::{sleep, timeout},
-};
+use tokio::{sync::Notify, time::timeout};
 
 use super::{
     broker::Broker,
@@ -82,6 +79,8 @@ pub(super) struct PeerLink {
     urgent: Queue,
     bulk: Queue,
     up: Cell<bool>,
+    /// The peer has just connected to us.
+    seen: Notify,
 }
 
 /// Framed messages of one lane, oldest first, bounded in bytes.
@@ -102,7 +101,14 @@ impl PeerLink {
             urgent: Queue::default(),
             bulk: Queue::default(),
             up: Cell::new(false),
+            seen: Notify::new(),
         }
+    }
+
+    /// The peer is there: it has just connected to us. A try that was begun before may hang, for QUIC sends its first packet
+    /// again after a second only, and no election can be won meanwhile that needs the answer; so it is begun anew.
+    pub(super) fn peer_is_there(&self) {
+        self.seen.notify_waiters();
     }
 
     /// Queues a message. False if it was dropped although there is a connection: its queue is full.
@@ -116,7 +122,11 @@ impl PeerLink {
         let mut pause = RECONNECT_PAUSE_MIN;
         let mut said = String::new();
         loop {
-            let (error, was_up) = match self.connect(&broker).await {
+            let connected = tokio::select! {
+                connected = self.connect(&broker) => connected,
+                () = self.seen.notified() => continue,
+            };
+            let (error, was_up) = match connected {
                 Ok(connection) => {
                     tracing::info!(peer = %self.peer, address = self.address, "connected to peer");
                     (self.run(&connection).await, true)
@@ -135,7 +145,8 @@ impl PeerLink {
                 said = complaint;
             }
             pause = next_pause(pause, was_up, &error);
-            sleep(pause).await;
+            // At the end of the pause, or earlier if there is a reason.
+            let _elapsed = timeout(pause, self.seen.notified()).await;
         }
     }
 
