@@ -11,6 +11,10 @@ use std::{
     net::{SocketAddr, UdpSocket},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use cluster::{sequor, wait_for};
@@ -94,11 +98,14 @@ fn tail(here: &Path) -> String {
     String::from_utf8(beside(here, &["tail", "--until-end"], "").stdout).unwrap()
 }
 
-/// The first of three free ports in a row.
+/// The first of three free ports in a row, which no other test of this process is given.
 fn free_ports() -> SocketAddr {
+    static BEGIN: OnceLock<u64> = OnceLock::new();
+    static GIVEN: AtomicU64 = AtomicU64::new(0);
+    let begin = BEGIN.get_or_init(|| RandomState::new().hash_one(()) % u64::from(PORTS.end - PORTS.start));
     wait_for("three free ports in a row", || {
-        let some = RandomState::new().hash_one(()) % u64::from(PORTS.end - PORTS.start);
-        let first = PORTS.start + u16::try_from(some).unwrap();
+        let next = begin + 3 * GIVEN.fetch_add(1, Ordering::Relaxed);
+        let first = PORTS.start + u16::try_from(next % u64::from(PORTS.end - PORTS.start)).unwrap();
         let sockets = (first..first + 3).map(|port| UdpSocket::bind(("127.0.0.1", port)));
         let all: Result<Vec<_>, _> = sockets.collect();
         all.is_ok().then(|| SocketAddr::from(([127, 0, 0, 1], first)))

@@ -21,13 +21,19 @@ use bytes::Bytes;
 use quinn::{ConnectError, Connection, ConnectionError, WriteError};
 use sequor_client::protocol::BrokerId;
 use thiserror::Error;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use super::{
     broker::Broker,
     causes::with_causes,
     close::Close,
-    limits::{PEER_CONNECT_TIMEOUT, PEER_QUEUE_BYTES_MAX, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN},
+    limits::{
+        PEER_ANSWERS_WITHIN, PEER_CONNECT_TIMEOUT, PEER_QUEUE_BYTES_MAX, RECONNECT_PAUSE_MAX,
+        RECONNECT_PAUSE_MIN,
+    },
     peer_hello::{self, GreetingError},
     peer_stream::{framed, lane_byte},
     tls::{WrongRole, chain_of, server_name},
@@ -105,10 +111,16 @@ impl PeerLink {
         }
     }
 
-    /// The peer is there: it has just connected to us. A try that was begun before may hang, for QUIC sends its first packet
-    /// again after a second only, and no election can be won meanwhile that needs the answer; so it is begun anew.
+    /// The peer is there: it has just connected to us.
     pub(super) fn peer_is_there(&self) {
         self.seen.notify_waiters();
+    }
+
+    /// Returns when the peer has been there for a while. A try that has come to nothing by then was begun before, and hangs:
+    /// QUIC sends its first packet again after a second only, and no election can be won meanwhile that needs the answer.
+    async fn hangs(&self) {
+        self.seen.notified().await;
+        sleep(PEER_ANSWERS_WITHIN).await;
     }
 
     /// Queues a message. False if it was dropped although there is a connection: its queue is full.
@@ -124,7 +136,7 @@ impl PeerLink {
         loop {
             let connected = tokio::select! {
                 connected = self.connect(&broker) => connected,
-                () = self.seen.notified() => continue,
+                () = self.hangs() => continue,
             };
             let (error, was_up) = match connected {
                 Ok(connection) => {
