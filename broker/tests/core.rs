@@ -290,18 +290,24 @@ fn a_log_that_differs_from_the_leaders_stops_the_broker() {
     assert!(halt.contains("differs from the leader's"), "{halt}");
 }
 
-#[test]
-fn a_log_that_lost_its_end_stops_the_broker() {
-    let mut trio = Trio::with_leader();
-    let mut heartbeat = None;
-    while heartbeat.is_none() {
+/// The next heartbeat from the leader, broker 1, to broker 2.
+fn next_heartbeat(trio: &mut Trio) -> sequor_broker::core::PeerMessage {
+    loop {
         trio.now = trio.now + TICK_US;
         let now = trio.now;
         trio.core(1).handle_tick(now);
         trio.pass(1);
-        heartbeat = trio.messages.iter().find(|(_, to, _)| *to == 2).map(|(.., message)| message.clone());
+        if let Some((.., message)) = trio.messages.iter().find(|(_, to, _)| *to == 2) {
+            return message.clone();
+        }
     }
-    let (now, mut message) = (trio.now, heartbeat.unwrap());
+}
+
+#[test]
+fn a_log_that_lost_its_end_stops_the_broker() {
+    let mut trio = Trio::with_leader();
+    let mut message = next_heartbeat(&mut trio);
+    let now = trio.now;
     message.raft.commit = 99;
     trio.core(2).handle_peer(now, BrokerId(1), message);
     let halt = trio.core(2).halted().expect("it must not go on").to_string();
@@ -311,15 +317,8 @@ fn a_log_that_lost_its_end_stops_the_broker() {
 #[test]
 fn an_older_log_of_the_same_length_stops_the_broker() {
     let mut trio = Trio::with_leader();
-    let mut heartbeat = None;
-    while heartbeat.is_none() {
-        trio.now = trio.now + TICK_US;
-        let now = trio.now;
-        trio.core(1).handle_tick(now);
-        trio.pass(1);
-        heartbeat = trio.messages.iter().find(|(_, to, _)| *to == 2).map(|(.., message)| message.clone());
-    }
-    let (now, mut message) = (trio.now, heartbeat.unwrap());
+    let mut message = next_heartbeat(&mut trio);
+    let now = trio.now;
     assert_eq!((message.raft.commit, message.raft.log_term), (1, message.raft.term), "the no-op of its term");
     trio.core(2).handle_peer(now, BrokerId(1), message.clone());
     assert!(trio.core(2).halted().is_none(), "that is the entry that it has");

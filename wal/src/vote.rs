@@ -25,15 +25,15 @@
 //! cut damages the two sectors of one update, in two pages, at once, is outside of what we trust the disk
 //! for; it leads to the same refusal, which is safe.
 //!
+//! A vote read after a kill may be in the page cache alone. So recovery writes what it found as the next two
+//! generations, both copies of each, and syncs before it shows it to anyone; that also heals a single bad
+//! copy.
+//!
 //! # What the log proves
 //!
 //! A vote that comes with a block is synced before the block is written. So no entry, whether a later cut hides it or
 //! not, has a term above that of the vote: if one has, the file is an older copy of itself, and the vote is
 //! [`VoteState::Damaged`] too.
-//!
-//! A vote read after a kill may be in the page cache alone. So recovery writes what it found as the next two
-//! generations, both copies of each, and syncs before it shows it to anyone; that also heals a single bad
-//! copy.
 
 use std::io;
 use std::sync::Arc;

@@ -316,10 +316,12 @@ impl Node {
     /// For the same reason nothing is sent again that a follower has acknowledged, wherever it says that its log ends.
     fn believe_what_was_acknowledged(&self, message: &mut Message) {
         let is_rejection = message.get_msg_type() == MessageType::MsgAppendResponse && message.reject;
+        if !is_rejection || !self.leads() || message.term != self.term() {
+            return;
+        }
         let acknowledged = self.acknowledged(message.from);
-        if is_rejection && self.leads() && message.term == self.term() && message.reject_hint < acknowledged {
-            message.reject_hint = acknowledged;
-            message.log_term = 0;
+        if message.reject_hint < acknowledged {
+            (message.reject_hint, message.log_term) = (acknowledged, 0);
         }
     }
 

@@ -92,7 +92,7 @@ enum Told {
 /// See the file's header.
 #[derive(Debug, Default)]
 pub struct Checker {
-    /// How many there are.
+    /// How many brokers there are, once the history has said so.
     brokers: Option<u64>,
     ids: HashMap<String, u32>,
     attempts: Vec<Attempts>,

@@ -9,8 +9,6 @@ use std::time::Duration;
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one attempt to reach a peer. Short: QUIC's own pauses between tries double, a new attempt begins anew.
 pub(super) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A try to connect to a peer that is known to be there is begun anew after this time.
-pub(super) const PEER_ANSWERS_WITHIN: Duration = Duration::from_millis(100);
 /// Pause after the first failed attempt to reach a peer; doubled after each further one.
 pub(super) const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between two attempts to reach a peer.

@@ -45,9 +45,6 @@ pub(super) async fn serve(broker: &Rc<Broker>, peer: BrokerId, connection: Conne
         Close::Replaced.close(&older, "a newer connection took its place");
     }
     tracing::info!(%peer, address = %connection.remote_address(), "peer connected");
-    if let Some(link) = broker.links().get(&peer) {
-        link.peer_is_there();
-    }
     while let Ok(recv) = connection.accept_uni().await {
         let (broker_too, connection) = (Rc::clone(broker), connection.clone());
         broker.spawn(async move {

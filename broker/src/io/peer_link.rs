@@ -30,10 +30,7 @@ use super::{
     broker::Broker,
     causes::with_causes,
     close::Close,
-    limits::{
-        PEER_ANSWERS_WITHIN, PEER_CONNECT_TIMEOUT, PEER_QUEUE_BYTES_MAX, RECONNECT_PAUSE_MAX,
-        RECONNECT_PAUSE_MIN,
-    },
+    limits::{PEER_CONNECT_TIMEOUT, PEER_QUEUE_BYTES_MAX, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN},
     peer_hello::{self, GreetingError},
     peer_stream::{framed, lane_byte},
     tls::{WrongRole, chain_of, server_name},
@@ -85,8 +82,6 @@ pub(super) struct PeerLink {
     urgent: Queue,
     bulk: Queue,
     up: Cell<bool>,
-    /// The peer has just connected to us.
-    seen: Notify,
 }
 
 /// Framed messages of one lane, oldest first, bounded in bytes.
@@ -107,20 +102,7 @@ impl PeerLink {
             urgent: Queue::default(),
             bulk: Queue::default(),
             up: Cell::new(false),
-            seen: Notify::new(),
         }
-    }
-
-    /// The peer is there: it has just connected to us.
-    pub(super) fn peer_is_there(&self) {
-        self.seen.notify_waiters();
-    }
-
-    /// Returns when the peer has been there for a while. A try that has come to nothing by then was begun before, and hangs:
-    /// QUIC sends its first packet again after a second only, and no election can be won meanwhile that needs the answer.
-    async fn hangs(&self) {
-        self.seen.notified().await;
-        sleep(PEER_ANSWERS_WITHIN).await;
     }
 
     /// Queues a message. False if it was dropped although there is a connection: its queue is full.
@@ -134,11 +116,7 @@ impl PeerLink {
         let mut pause = RECONNECT_PAUSE_MIN;
         let mut said = String::new();
         loop {
-            let connected = tokio::select! {
-                connected = self.connect(&broker) => connected,
-                () = self.hangs() => continue,
-            };
-            let (error, was_up) = match connected {
+            let (error, was_up) = match self.connect(&broker).await {
                 Ok(connection) => {
                     tracing::info!(peer = %self.peer, address = self.address, "connected to peer");
                     (self.run(&connection).await, true)
@@ -157,8 +135,7 @@ impl PeerLink {
                 said = complaint;
             }
             pause = next_pause(pause, was_up, &error);
-            // At the end of the pause, or earlier if there is a reason.
-            let _elapsed = timeout(pause, self.seen.notified()).await;
+            sleep(pause).await;
         }
     }
 

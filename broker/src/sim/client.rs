@@ -21,7 +21,8 @@ use sequor_client::protocol::{
 };
 
 use super::chance::{chance, within};
-use super::judge::{Judge, Violation, content, session_name};
+use super::content::{content, session_name};
+use super::judge::{Judge, Violation};
 use super::machine::CLUSTER;
 use crate::core::time::Time;
 

@@ -224,32 +224,23 @@ impl World {
     pub(super) fn arrive_at_broker(&mut self, connection: u64, what: ToBroker) -> Result<(), Violation> {
         let Some(open) = self.connections.open.get(&connection) else { return Ok(()) };
         let (broker, hung_up) = (open.broker, open.hung_up);
-        if matches!(what, ToBroker::Closed) {
-            self.connections.open.remove(&connection);
-            return Ok(());
-        }
-        if hung_up {
-            // Who runs and does not know a connection says so at once.
-            if self.is_awake(broker) {
-                self.send_to_client(connection, ToClient::Closed);
-            }
-            return Ok(());
-        }
-        let Some(core) = self.core(broker) else {
-            self.fall_silent(connection);
-            return Ok(());
-        };
         match what {
+            ToBroker::Closed => {
+                self.connections.open.remove(&connection);
+            }
+            // Who runs and does not know a connection says so at once.
+            _ if hung_up && self.is_awake(broker) => self.send_to_client(connection, ToClient::Closed),
+            _ if hung_up => {}
+            _ if self.core(broker).is_none() => self.fall_silent(connection),
             ToBroker::Hello => {
-                let hello = Box::new(core.hello());
-                self.send_to_client(connection, ToClient::Hello(hello));
+                let hello = self.core(broker).map(|core| Box::new(core.hello()));
+                hello.into_iter().for_each(|hello| self.send_to_client(connection, ToClient::Hello(hello)));
             }
             ToBroker::Frame(bytes) => self.take_request(connection, broker, decode(bytes)?)?,
             ToBroker::Garbage(bytes) => self.take_garbage(connection, broker, bytes)?,
             ToBroker::Unsubscribe(id) => {
                 self.connections.open.get_mut(&connection).map(|open| open.readers.remove(&id));
             }
-            ToBroker::Closed => {}
         }
         Ok(())
     }

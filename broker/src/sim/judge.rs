@@ -23,15 +23,16 @@
 //! * what readers were delivered is the log, from where they began, in order, without gap or repeat;
 //! * all brokers have the same log and the same state.
 //!
-//! What a record must contain is a function of its producer's name and its sequence, so the judge needs no copy of it.
+//! What a record must contain is a function of its producer's name and its sequence (`content.rs`), so the judge needs no
+//! copy of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use bytes::Bytes;
-use sequor_client::protocol::{Epoch, Offset, ProducerId, Resolved, Sequence};
+use sequor_client::protocol::{Epoch, Offset, Resolved, Sequence};
 use sequor_wal::{Index, Position, Term, Vote};
 
+use super::content::is_content;
 use super::coverage::Reached;
 use super::machine::Synced;
 use super::reading::{Reading, Record};
@@ -45,36 +46,6 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// What a session's producer is called here: it has no name.
-pub(super) fn session_name(id: ProducerId) -> String {
-    format!("session {id}")
-}
-
-/// What the record of a producer at a sequence must contain.
-pub(super) fn content(producer: &str, sequence: Sequence) -> Bytes {
-    let padding = padding(sequence);
-    format!("{producer}/{sequence}/{:.<padding$}", "").into()
-}
-
-/// The length varies so that batches and blocks do too.
-fn padding(sequence: Sequence) -> usize {
-    usize::try_from((sequence.0.wrapping_mul(2_654_435_761) >> 7) % 90).expect("below 90")
-}
-
-/// Whether a record holds what [`content`] made, without making it: this is asked more often than anything else.
-pub(super) fn is_content(value: &[u8], producer: &str, sequence: Sequence) -> bool {
-    let matches = || {
-        let value = value.strip_prefix(producer.as_bytes())?.strip_prefix(b"/")?;
-        let digits = value.iter().position(|byte| *byte == b'/')?;
-        let (number, dots) = (&value[..digits], &value[digits + 1..]);
-        let is_plain = number == b"0" || number.first().is_some_and(|digit| (b'1'..=b'9').contains(digit));
-        let number: u64 = std::str::from_utf8(number).ok()?.parse().ok()?;
-        let is_padded = dots.len() == padding(sequence) && dots.iter().all(|dot| *dot == b'.');
-        Some(is_plain && number == sequence.0 && is_padded)
-    };
-    matches().unwrap_or(false)
 }
 
 /// A batch that a client was told to be written.
@@ -485,6 +456,7 @@ fn check_history(
 mod tests {
     use sequor_client::protocol::ProducerId;
 
+    use super::super::content::content;
     use super::super::reading::tests::opened;
     use super::*;
     use crate::core::effect::{Effect, Retiring};
@@ -558,22 +530,6 @@ mod tests {
         let position = Position { index: 1, term: 1, chain: 7 };
         let mut history = vec![Position { chain: 8, ..position }];
         assert!(check_history(&mut history, 2, position, &[1, 1, 1]).is_err());
-    }
-
-    #[test]
-    fn only_what_was_made_is_taken_for_content() {
-        for sequence in (0..2_000).map(Sequence) {
-            let value = content("a/1", sequence);
-            assert!(is_content(&value, "a/1", sequence));
-            assert!(!is_content(&value, "a", sequence) && !is_content(&value, "a/1", sequence.plus(1)));
-            for at in 0..value.len() {
-                let mut other = value.to_vec();
-                other[at] ^= 1;
-                assert!(!is_content(&other, "a/1", sequence), "{sequence}: byte {at} is another one");
-            }
-            assert!(!is_content(&value[..value.len() - 1], "a/1", sequence));
-        }
-        assert!(!is_content(b"a/00/", "a", Sequence(0)) && !is_content(b"a/+0/", "a", Sequence(0)));
     }
 
     #[test]

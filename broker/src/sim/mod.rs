@@ -31,6 +31,7 @@ mod client;
 mod clock;
 mod cluster;
 mod connection;
+mod content;
 mod coverage;
 mod crowd;
 #[cfg(feature = "virtual")]

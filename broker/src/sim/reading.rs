@@ -9,8 +9,9 @@ use std::fmt;
 use sequor_client::protocol::batch::Batch;
 use sequor_client::protocol::{Epoch, ProducerId, Sequence};
 
+use super::content::{is_content, session_name};
 use super::coverage::Reached;
-use super::judge::{Violation, is_content, session_name, violated};
+use super::judge::{Violation, violated};
 use crate::core::Core;
 use crate::core::effect::{Effect, Effects, Retiring, Sealing, SessionOpening, Written};
 
