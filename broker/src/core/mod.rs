@@ -410,9 +410,9 @@ impl Core {
         }
     }
 
-    /// How this broker greets a peer.
+    /// How this broker greets a peer, in this life of its process.
     #[must_use]
-    pub fn peer_hello(&self) -> PeerHello {
+    pub fn peer_hello(&self, life: u64) -> PeerHello {
         let last = self.node.log().last();
         PeerHello {
             version: PEER_VERSION,
@@ -420,6 +420,7 @@ impl Core {
             lineage: self.settings.lineage,
             broker: self.settings.broker,
             incarnation: self.settings.incarnation,
+            life,
             level: LEVEL,
             first_index: self.node.log().first_index(),
             last: (last.index, last.term, last.chain),

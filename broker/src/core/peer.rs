@@ -59,6 +59,9 @@ pub struct PeerHello {
     pub broker: BrokerId,
     /// The life of its data directory.
     pub incarnation: Incarnation,
+    /// The life of its process: drawn anew at each start. Who hears of another one than it is connected to is connected to
+    /// nobody any more.
+    pub life: u64,
     /// The newest feature level it knows.
     pub level: u16,
     /// First index of its log.

@@ -67,6 +67,7 @@ pub(super) struct Network {
 pub(super) struct Broker {
     core: RefCell<Core>,
     started: Instant,
+    life: u64,
     bell: Notify,
     progress: watch::Sender<Progress>,
     mailboxes: RefCell<HashMap<SessionId, Mailbox>>,
@@ -86,10 +87,11 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    /// A broker whose core was made at `started`, time 0 of its clock.
+    /// A broker whose core was made at `started`, time 0 of its clock. Peers know the process by its `life`.
     pub(super) fn new(
         core: Core,
         started: Instant,
+        life: u64,
         pins: Pins,
         links: BTreeMap<BrokerId, Rc<PeerLink>>,
         network: Network,
@@ -97,6 +99,7 @@ impl Broker {
         Rc::new(Self {
             core: RefCell::new(core),
             started,
+            life,
             bell: Notify::new(),
             progress: watch::Sender::default(),
             mailboxes: RefCell::default(),
@@ -248,7 +251,7 @@ impl Broker {
 
     /// How this broker greets peers.
     pub(super) fn peer_hello(&self) -> PeerHello {
-        self.core().peer_hello()
+        self.core().peer_hello(self.life)
     }
 
     /// Lets a peer in under the incarnation it is known by.

@@ -62,7 +62,8 @@ pub(super) fn open(config: &Config, host: &dyn Host) -> Result<Rc<Broker>, Serve
     let (log, commit) = open_log(config, disk, &identity).map_err(unusable)?;
     let core = Core::new(settings(config, &identity, genesis)?, log, commit, Time(0));
     let network = bind(config, host, endpoint_config, tls)?;
-    Ok(Broker::new(core, Instant::now(), pins, links, network))
+    let life = u64::from_le_bytes(random()?);
+    Ok(Broker::new(core, Instant::now(), life, pins, links, network))
 }
 
 fn genesis(disk: &dyn Disk) -> Result<Genesis, DataError> {

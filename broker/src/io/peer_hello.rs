@@ -86,12 +86,12 @@ impl GreetingError {
     }
 }
 
-/// Greets the peer that this broker connected to.
+/// Greets the peer that this broker connected to; gives the life of its process.
 pub(super) async fn as_caller(
     broker: &Rc<Broker>,
     peer: BrokerId,
     connection: &Connection,
-) -> Result<(), GreetingError> {
+) -> Result<u64, GreetingError> {
     let greeting = async {
         let (mut send, recv) = connection.open_bi().await?;
         say(broker, &mut send).await?;
@@ -100,16 +100,17 @@ pub(super) async fn as_caller(
     timeout(HANDSHAKE_TIMEOUT, greeting).await.unwrap_or(Err(GreetingError::TooSlow))
 }
 
-/// Greets the peer that connected to this broker.
+/// Greets the peer that connected to this broker; gives the life of its process.
 pub(super) async fn as_callee(
     broker: &Rc<Broker>,
     peer: BrokerId,
     connection: &Connection,
-) -> Result<(), GreetingError> {
+) -> Result<u64, GreetingError> {
     let greeting = async {
         let (mut send, recv) = connection.accept_bi().await?;
-        hear(broker, peer, recv).await?;
-        say(broker, &mut send).await
+        let life = hear(broker, peer, recv).await?;
+        say(broker, &mut send).await?;
+        Ok(life)
     };
     timeout(HANDSHAKE_TIMEOUT, greeting).await.unwrap_or(Err(GreetingError::TooSlow))
 }
@@ -119,12 +120,13 @@ async fn say(broker: &Broker, send: &mut SendStream) -> Result<(), GreetingError
     Ok(send.write_all_chunks(&mut chunks).await?)
 }
 
-async fn hear(broker: &Broker, peer: BrokerId, recv: RecvStream) -> Result<(), GreetingError> {
+async fn hear(broker: &Broker, peer: BrokerId, recv: RecvStream) -> Result<u64, GreetingError> {
     let mut messages = Messages::new(recv, PEER_HELLO_BYTES_MAX);
     let bytes = messages.next().await?.ok_or(GreetingError::Nothing)?;
     let hello = PeerHello::decode(&bytes)?;
     check(&hello, &broker.peer_hello(), peer)?;
-    Ok(broker.check_pin(peer, hello.incarnation)?)
+    broker.check_pin(peer, hello.incarnation)?;
+    Ok(hello.life)
 }
 
 fn check(hello: &PeerHello, own: &PeerHello, peer: BrokerId) -> Result<(), GreetingError> {

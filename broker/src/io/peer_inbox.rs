@@ -37,14 +37,20 @@ enum LaneError {
 pub(super) async fn serve(broker: &Rc<Broker>, peer: BrokerId, connection: Connection) {
     connection.set_receive_window(PEER_RECEIVE_WINDOW_BYTES.into());
     connection.set_max_concurrent_uni_streams(PEER_STREAMS_MAX.into());
-    if let Err(error) = peer_hello::as_callee(broker, peer, &connection).await {
-        tracing::warn!(%peer, error = with_causes(&error), "a peer was turned away");
-        return error.close().close(&connection, &with_causes(&error));
-    }
+    let life = match peer_hello::as_callee(broker, peer, &connection).await {
+        Ok(life) => life,
+        Err(error) => {
+            tracing::warn!(%peer, error = with_causes(&error), "a peer was turned away");
+            return error.close().close(&connection, &with_causes(&error));
+        }
+    };
     if let Some(older) = broker.replace_inbound(peer, connection.clone()) {
         Close::Replaced.close(&older, "a newer connection took its place");
     }
     tracing::info!(%peer, address = %connection.remote_address(), "peer connected");
+    if let Some(link) = broker.links().get(&peer) {
+        link.peer_lives(life);
+    }
     while let Ok(recv) = connection.accept_uni().await {
         let (broker_too, connection) = (Rc::clone(broker), connection.clone());
         broker.spawn(async move {

@@ -8,6 +8,10 @@
 //! A message is a hint that raft repeats until it is answered, so a queue that is full drops, and a connection that
 //! breaks takes what was on its way with it. The core is told of both: it begins again with that peer where it knows
 //! it to be.
+//!
+//! A peer that was killed and started again does not answer on the old connection, and followers say so little to each
+//! other that they would find out when one of them wants to be elected. But the peer connects to this broker as soon as
+//! it runs, and says that this is another life of it: the old connection is given up then.
 
 use std::{
     cell::{Cell, RefCell},
@@ -69,6 +73,9 @@ pub(super) enum LinkError {
     /// The hellos do not fit.
     #[error("the peer is not one to speak to")]
     Greeting(#[from] GreetingError),
+    /// It has another life now.
+    #[error("the peer has started again")]
+    StartedAgain,
     /// It takes no more messages.
     #[error("the peer takes no more messages")]
     Write(#[from] WriteError),
@@ -81,7 +88,9 @@ pub(super) struct PeerLink {
     address: String,
     urgent: Queue,
     bulk: Queue,
-    up: Cell<bool>,
+    /// The life of the peer to which there is a connection.
+    up: Cell<Option<u64>>,
+    started_again: Notify,
 }
 
 /// Framed messages of one lane, oldest first, bounded in bytes.
@@ -101,14 +110,22 @@ impl PeerLink {
             address: member.address.clone(),
             urgent: Queue::default(),
             bulk: Queue::default(),
-            up: Cell::new(false),
+            up: Cell::new(None),
+            started_again: Notify::new(),
+        }
+    }
+
+    /// The peer is in this life of it. A connection to an earlier one leads nowhere.
+    pub(super) fn peer_lives(&self, life: u64) {
+        if self.up.get().is_some_and(|known| known != life) {
+            self.started_again.notify_waiters();
         }
     }
 
     /// Queues a message. False if it was dropped although there is a connection: its queue is full.
     #[must_use]
     pub(super) fn send(&self, message: &PeerMessage) -> bool {
-        !self.up.get() || self.queue(message.lane()).push(framed(message.encode()))
+        self.up.get().is_none() || self.queue(message.lane()).push(framed(message.encode()))
     }
 
     /// Keeps a connection to the peer. Never ends.
@@ -117,9 +134,9 @@ impl PeerLink {
         let mut said = String::new();
         loop {
             let (error, was_up) = match self.connect(&broker).await {
-                Ok(connection) => {
+                Ok((connection, life)) => {
                     tracing::info!(peer = %self.peer, address = self.address, "connected to peer");
-                    (self.run(&connection).await, true)
+                    (self.run(&connection, life).await, true)
                 }
                 Err(error) => (error, false),
             };
@@ -139,7 +156,8 @@ impl PeerLink {
         }
     }
 
-    async fn connect(&self, broker: &Rc<Broker>) -> Result<Connection, LinkError> {
+    /// A connection, and the life of the peer at its other end.
+    async fn connect(&self, broker: &Rc<Broker>) -> Result<(Connection, u64), LinkError> {
         let dial = async {
             let address = self.resolve(broker).await?;
             let name = server_name(self.peer);
@@ -150,11 +168,13 @@ impl PeerLink {
             Close::WrongRole.close(&connection, &wrong.to_string());
             return Err(wrong.into());
         }
-        if let Err(error) = peer_hello::as_caller(broker, self.peer, &connection).await {
-            error.close().close(&connection, &error.to_string());
-            return Err(error.into());
+        match peer_hello::as_caller(broker, self.peer, &connection).await {
+            Ok(life) => Ok((connection, life)),
+            Err(error) => {
+                error.close().close(&connection, &error.to_string());
+                Err(error.into())
+            }
         }
-        Ok(connection)
     }
 
     async fn resolve(&self, broker: &Broker) -> Result<SocketAddr, LinkError> {
@@ -165,11 +185,12 @@ impl PeerLink {
         found.find(|found| found.is_ipv4() == v4).ok_or_else(|| LinkError::Unreachable { address: address() })
     }
 
-    /// Writes what is queued until the connection breaks.
-    async fn run(&self, connection: &Connection) -> LinkError {
-        self.up.set(true);
+    /// Writes what is queued until the connection breaks, or leads to a life of the peer that is over.
+    async fn run(&self, connection: &Connection, life: u64) -> LinkError {
+        self.up.set(Some(life));
         let error = tokio::select! {
             error = connection.closed() => error.into(),
+            () = self.started_again.notified() => LinkError::StartedAgain,
             Err(error) = self.write(Lane::Urgent, connection) => error,
             Err(error) = self.write(Lane::Bulk, connection) => error,
         };
@@ -190,7 +211,7 @@ impl PeerLink {
     }
 
     fn go_down(&self, broker: &Broker, was_up: bool) {
-        self.up.set(false);
+        self.up.set(None);
         self.urgent.clear();
         self.bulk.clear();
         if was_up {
@@ -255,6 +276,8 @@ fn next_pause(pause: Duration, was_up: bool, error: &LinkError) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     #[test]
@@ -267,6 +290,24 @@ mod tests {
         assert!(queue.push(vec![Bytes::from_static(b"x")]));
         queue.clear();
         assert!(queue.push(vec![half.clone(), half]));
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_when_the_peer_has_another_life() {
+        let link =
+            PeerLink::new(&Member { id: BrokerId(2), address: "localhost:1".into(), certificate: [2; 32] });
+        link.up.set(Some(7));
+        let mut ended = pin!(link.started_again.notified());
+        assert!(!ended.as_mut().enable());
+        link.peer_lives(7);
+        assert!(timeout(Duration::ZERO, ended.as_mut()).await.is_err(), "it is the life that it leads to");
+        link.peer_lives(8);
+        timeout(Duration::ZERO, ended).await.expect("at once");
+        link.up.set(None);
+        let mut ended = pin!(link.started_again.notified());
+        assert!(!ended.as_mut().enable());
+        link.peer_lives(9);
+        assert!(timeout(Duration::ZERO, ended).await.is_err(), "there is no connection to end");
     }
 
     #[test]

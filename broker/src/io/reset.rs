@@ -19,7 +19,7 @@ use rustls::{
 
 /// Shortest time between two resets. All clients of a broker that comes back are to hear of it at once: at QUIC's usual
 /// 20 ms the second one would be answered only when it asks again.
-const RESET_INTERVAL: Duration = Duration::from_micros(100);
+const RESET_INTERVAL: Duration = Duration::from_micros(10);
 const SALT: &[u8] = b"sequor stateless reset, version 1";
 /// Length of a connection id. Bytes.
 const ID_BYTES: usize = 8;

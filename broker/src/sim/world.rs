@@ -36,72 +36,25 @@ const REST_UNTIL: Time = Time::from_ms(110_000);
 /// Something that happens at a moment.
 #[derive(Debug)]
 pub(super) enum Event {
-    Tick {
-        broker: u64,
-        life: u64,
-    },
-    Pass {
-        broker: u64,
-        life: u64,
-    },
-    Written {
-        broker: u64,
-        life: u64,
-    },
-    Synced {
-        broker: u64,
-        life: u64,
-    },
-    Spares {
-        broker: u64,
-        life: u64,
-    },
-    Datagram {
-        from: u64,
-        to: u64,
-        bytes: Bytes,
-    },
-    PeerLost {
-        broker: u64,
-        peer: u64,
-    },
-    ToBroker {
-        connection: u64,
-        what: ToBroker,
-    },
-    ToClient {
-        connection: u64,
-        what: ToClient,
-    },
-    Wake {
-        client: usize,
-    },
+    Tick { broker: u64, life: u64 },
+    Pass { broker: u64, life: u64 },
+    Written { broker: u64, life: u64 },
+    Synced { broker: u64, life: u64 },
+    Spares { broker: u64, life: u64 },
+    Datagram { from: u64, to: u64, bytes: Bytes },
+    PeerLost { broker: u64, peer: u64 },
+    ToBroker { connection: u64, what: ToBroker },
+    ToClient { connection: u64, what: ToClient },
+    Wake { client: usize },
     Fault(Fault),
-    Start {
-        broker: u64,
-    },
-    Resume {
-        broker: u64,
-        life: u64,
-    },
-    Drain {
-        broker: u64,
-        life: u64,
-        down_us: Option<u64>,
-    },
-    Stop {
-        broker: u64,
-        life: u64,
-        down_us: Option<u64>,
-    },
-    /// A broker whose disk has lost something is to be started.
-    ComeBack {
-        broker: u64,
-    },
-    /// By now a broker must have been told by its leader that it has lost entries.
-    Told {
-        broker: u64,
-    },
+    Start { broker: u64 },
+    Resume { broker: u64, life: u64 },
+    Drain { broker: u64, life: u64, down_us: Option<u64> },
+    Stop { broker: u64, life: u64, down_us: Option<u64> },
+    // A broker whose disk has lost something is to be started.
+    ComeBack { broker: u64 },
+    // By now a broker must have been told by its leader that it has lost entries.
+    Told { broker: u64 },
 }
 
 /// What a run came to.

@@ -39,6 +39,7 @@ async fn true_hello(cluster: &Cluster, of: BrokerId) -> PeerHello {
         lineage: said.lineage,
         broker: of,
         incarnation: said.incarnation,
+        life: 0,
         level: said.level,
         first_index: 1,
         last: (0, 0, 0),

@@ -104,7 +104,7 @@ fn talk() -> Vec<Seed> {
         let stream = messages.flat_map(|(_, message)| framed(&message.encode().concat()));
         seeds.push(("broker_peer_stream", name.into(), [6, byte].into_iter().chain(stream).collect()));
     }
-    let hello = trio.cores[0].peer_hello().encode();
+    let hello = trio.cores[0].peer_hello(7).encode();
     seeds.push(("broker_peer_stream", "hello".into(), [&[40, 1][..], &framed(&hello)].concat()));
 
     let follower = said.iter().filter(|(to, _)| *to == 2);

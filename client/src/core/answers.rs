@@ -17,7 +17,6 @@ use crate::protocol::{BrokerId, Class, HighWater, Offset, Refusal, RequestId, Re
 impl Session {
     /// Takes the answer to an attempt, or a frame of a subscription.
     pub(super) fn answered(&mut self, now: Time, id: RequestId, owned: Owned, response: Response) {
-        self.routing.heard(owned.broker);
         self.learn(now, owned, &response);
         match owned.owner {
             Owner::Opening(key) => self.opening_answered(now, key, id, response),
@@ -190,7 +189,7 @@ impl Session {
                 }
                 match doubt {
                     None => {}
-                    Some(Ok(())) => self.distrust(now, owned.broker),
+                    Some(Ok(())) => self.give_up(now, owned.broker),
                     Some(Err(why)) => {
                         self.transmits.push_back(Transmit::Unsubscribe { broker: owned.broker, id });
                         self.end_subscription(subscription, id, why);
@@ -209,13 +208,6 @@ impl Session {
         self.owners.remove(&id);
         self.consumers.remove(&subscription);
         self.events.push_back(Event::SubscriptionEnded { subscription, why });
-    }
-
-    /// Gives a connection up that brought what cannot be true: whatever else came over it, the next is a new one.
-    fn distrust(&mut self, now: Time, broker: BrokerId) {
-        self.transmits.push_back(Transmit::Disconnect { broker });
-        self.routing.disconnected(now, broker);
-        self.lose(now, broker);
     }
 
     pub(super) fn subscription_closed(&mut self, now: Time, subscription: SubscriptionKey, id: RequestId) {

@@ -18,6 +18,10 @@
 //! Nobody has to find a new leader by waiting: brokers say unasked who was elected. So a client that is at work keeps
 //! connections to all of them, and turns to the new leader in the moment in which the first of the others has heard of
 //! it. What is said carries its term, and only a higher one is news.
+//!
+//! A leader that was killed leaves a connection behind on which it has not said a word since. If it is elected again, the
+//! connection may belong to a process that is gone: QUIC asks such a one more and more rarely whether it is there, at last
+//! once in seconds. So it is given up for a new one.
 
 #[cfg(test)]
 mod tests;
@@ -80,6 +84,8 @@ struct Broker {
     /// Connections that were not made since the last one that was.
     unreached: u32,
     link: Link,
+    /// It was left unasked, and has not said a word since.
+    silent: bool,
 }
 
 impl Broker {
@@ -154,6 +160,7 @@ impl Routing {
                         failures: 0,
                         unreached: 0,
                         link: down,
+                        silent: false,
                     },
                 )
             })
@@ -271,6 +278,9 @@ impl Routing {
     /// A sign of life.
     pub(super) fn heard(&mut self, id: BrokerId) {
         self.suspect.take_if(|(suspect, _)| *suspect == id);
+        if let Some(broker) = self.brokers.get_mut(&id) {
+            broker.silent = false;
+        }
     }
 
     /// Whether the target is known to lead.
@@ -287,8 +297,14 @@ impl Routing {
     fn learn(&mut self, members: &[Member]) {
         for Member { id, address } in members {
             let down = Link::Down { not_before: Time(0) };
-            let unknown =
-                Broker { address: String::new(), configured: false, failures: 0, unreached: 0, link: down };
+            let unknown = Broker {
+                address: String::new(),
+                configured: false,
+                failures: 0,
+                unreached: 0,
+                link: down,
+                silent: false,
+            };
             self.brokers.entry(*id).or_insert(unknown).address.clone_from(address);
         }
         let target = self.target;
@@ -355,9 +371,15 @@ impl Routing {
         (self.unlucky, self.slow) = (0, 0);
     }
 
+    /// Whether this is news, and the connection to whom it names is one to give up before [`Routing::told`] is.
+    pub(super) fn is_stale(&self, Leads { term, leader }: Leads) -> bool {
+        let is_stale = |broker: &Broker| broker.silent && broker.link == Link::Up;
+        term > self.term && self.brokers.get(&leader).is_some_and(is_stale)
+    }
+
     /// A broker says unasked who leads. Who was elected is alive, so its connection is tried at once, also in place of one
     /// that was begun while it was not: QUIC sends its first packet again after a second, and after three.
-    pub(super) fn told(&mut self, now: Time, Leads { term, leader }: Leads) {
+    pub(super) fn told(&mut self, now: Time, by: BrokerId, Leads { term, leader }: Leads) {
         let Some(broker) = self.brokers.get_mut(&leader).filter(|_| term > self.term) else { return };
         if broker.link != Link::Up {
             broker.link = Link::Down { not_before: now };
@@ -365,6 +387,9 @@ impl Routing {
         self.term = term;
         self.heard(leader);
         self.be_lucky();
+        if leader != self.target && by != self.target {
+            self.leave_silent();
+        }
         if leader != self.target || !self.confirmed {
             self.turn_to(now, leader);
             self.confirmed = true;
@@ -376,7 +401,15 @@ impl Routing {
         if turn == self.turn {
             self.slow = self.slow.saturating_add(1);
             self.suspect = Some((self.target, now.after(SUSPICION)));
+            self.leave_silent();
             self.turn_away(now, turn, None);
+        }
+    }
+
+    /// The target is left, and not because it said so.
+    fn leave_silent(&mut self) {
+        if let Some(left) = self.brokers.get_mut(&self.target) {
+            left.silent = true;
         }
     }
 

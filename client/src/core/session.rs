@@ -329,6 +329,13 @@ impl Session {
         self.touch(now);
     }
 
+    /// Gives a connection up: whatever else came over it, the next is a new one.
+    pub(super) fn give_up(&mut self, now: Time, broker: BrokerId) {
+        self.transmits.push_back(Transmit::Disconnect { broker });
+        self.routing.disconnected(now, broker);
+        self.lose(now, broker);
+    }
+
     /// Nothing that was sent to this broker will be answered any more.
     pub(super) fn lose(&mut self, now: Time, broker: BrokerId) {
         self.owners.retain(|_, owned| owned.broker != broker);
@@ -348,8 +355,12 @@ impl Session {
 
     /// An answer, or a frame of a subscription: both carry the id of what was asked. Or what a broker says unasked.
     pub fn handle_response(&mut self, now: Time, broker: BrokerId, id: RequestId, response: Response) {
+        self.routing.heard(broker);
         if let Response::Leads(leads) = response {
-            self.routing.told(now, leads);
+            if self.routing.is_stale(leads) {
+                self.give_up(now, leads.leader);
+            }
+            self.routing.told(now, broker, leads);
             return self.touch(now);
         }
         let Some(owned) = self.owners.get(&id).copied().filter(|owned| owned.broker == broker) else {

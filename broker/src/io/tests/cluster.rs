@@ -118,6 +118,7 @@ impl Cluster {
             lineage,
             broker: from,
             incarnation: Incarnation([0xff; 16]),
+            life: 0,
             level: 1,
             first_index: 1,
             last: (0, 0, 0),

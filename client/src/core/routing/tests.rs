@@ -123,14 +123,14 @@ fn what_is_said_of_a_higher_term_ends_every_pause() {
     assert_eq!(routing.route(now, &mut Vec::new()), None, "it pauses");
     for leader in [1, 2, 3].map(BrokerId) {
         let term = 10 + leader.0;
-        routing.told(now, Leads { term, leader });
+        routing.told(now, leader, Leads { term, leader });
         assert_eq!(settle(&mut routing, &mut now, None).broker, leader);
         let least = Duration::from_millis(300);
         assert_eq!(routing.patience(least), least, "the answers of others say nothing of this one's");
-        routing.told(now, Leads { term, leader: BrokerId(leader.0 % 3 + 1) });
+        routing.told(now, leader, Leads { term, leader: BrokerId(leader.0 % 3 + 1) });
         assert_eq!(routing.target, leader, "nobody else leads the same term");
     }
-    routing.told(now, Leads { term: 100, leader: BrokerId(9) });
+    routing.told(now, BrokerId(9), Leads { term: 100, leader: BrokerId(9) });
     assert_eq!(routing.target, BrokerId(3), "a broker that is not known cannot be turned to");
 }
 
@@ -161,10 +161,39 @@ fn who_was_elected_is_dialled_anew_where_a_dial_hangs() {
     }
     assert_eq!(out.len(), 2, "both others are being dialled, and neither has answered: {out:?}");
     let leader = BrokerId(route.broker.0 % 3 + 1);
-    routing.told(now, Leads { term: 7, leader });
+    routing.told(now, leader, Leads { term: 7, leader });
     out.clear();
     assert_eq!(routing.route(now, &mut out), None);
     assert!(matches!(out[..], [Transmit::Connect { broker, .. }] if broker == leader), "{out:?}");
+}
+
+#[test]
+fn a_leader_that_was_left_without_a_word_is_dialled_anew_when_it_is_elected_again() {
+    let (mut routing, mut now) = (routing(), Time(0));
+    let first = settle(&mut routing, &mut now, None).broker;
+    routing.succeeded(first);
+    let second = BrokerId(first.0 % 3 + 1);
+    let third = BrokerId(second.0 % 3 + 1);
+    let leads = |term, leader| Leads { term, leader };
+    routing.told(now, third, leads(2, second));
+    assert_eq!(settle(&mut routing, &mut now, Some(second)).broker, second);
+    assert!(routing.is_stale(leads(3, first)), "the first did not say itself that it leads no more");
+    assert!(!routing.is_stale(leads(2, first)), "that is no news");
+    routing.heard(first);
+    assert!(!routing.is_stale(leads(3, first)), "now it has said something");
+
+    routing.told(now, second, leads(3, first));
+    assert_eq!(settle(&mut routing, &mut now, Some(first)).broker, first);
+    assert!(!routing.is_stale(leads(4, second)), "the second said itself who leads");
+
+    let turn = routing.turn();
+    routing.too_slow(now, turn);
+    assert!(routing.is_stale(leads(4, first)), "it let us wait");
+    routing.disconnected(now, first);
+    assert!(!routing.is_stale(leads(4, first)), "there is nothing to give up");
+    routing.told(now, second, leads(4, first));
+    assert_eq!(settle(&mut routing, &mut now, None).broker, first);
+    assert!(!routing.is_stale(leads(5, first)), "the connection is new");
 }
 
 #[test]
