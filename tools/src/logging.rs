@@ -3,7 +3,12 @@
 use std::io::{IsTerminal as _, stderr};
 
 use thiserror::Error;
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt};
+use tracing_subscriber::{
+    filter::{LevelFilter, ParseError, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::{
     cli::{Cli, Command},
@@ -13,6 +18,14 @@ use crate::{
 /// Why there is no log.
 #[derive(Debug, Error)]
 pub(crate) enum LogError {
+    /// A word that is neither a level nor says of whom one is meant.
+    #[error(
+        "{word:?} is not a log level: it is error, warn, info, debug, trace, or a filter such as sequor_broker=debug"
+    )]
+    Level {
+        /// What was given.
+        word: String,
+    },
     /// The filter cannot be read.
     #[error("{filter:?} is not a log level (error, warn, info, debug, trace) and not a filter")]
     Filter {
@@ -35,20 +48,48 @@ impl Verdict for LogError {
 /// If the level is none.
 pub(crate) fn start(cli: &Cli) -> Result<(), crate::Failure> {
     let filter = cli.global.log.clone().unwrap_or_else(|| default_level(&cli.command).to_owned());
-    let filter = EnvFilter::try_new(&filter).map_err(|source| LogError::Filter { filter, source })?;
+    let filter = read(&filter)?;
     // A closed stderr is no reason to panic: `log_internal_errors` would print to it.
-    let log = fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
+    let log = fmt().with_max_level(LevelFilter::TRACE).with_writer(stderr).log_internal_errors(false);
     if stderr().is_terminal() {
-        log.with_target(false).init();
+        log.with_target(false).finish().with(filter).init();
     } else {
-        log.json().flatten_event(true).init();
+        log.json().flatten_event(true).finish().with(filter).init();
     }
     Ok(())
+}
+
+/// To the library a word that is no level is somebody of whom all is meant: a level with a wrong letter would be silence.
+fn read(filter: &str) -> Result<Targets, LogError> {
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let is_neither = |word: &&str| !word.contains('=') && !is_level(word);
+    match filter.split(',').find(is_neither) {
+        Some(word) => Err(LogError::Level { word: word.into() }),
+        None => filter.parse().map_err(|source| LogError::Filter { filter: filter.into(), source }),
+    }
 }
 
 fn default_level(command: &Command) -> &'static str {
     match command {
         Command::Serve(_) => "info",
         _ => "warn",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_filter_is_levels_for_all_or_for_some() {
+        let filter = read("warn,sequor_broker=debug").unwrap();
+        assert!(filter.would_enable("sequor_broker::io", &Level::DEBUG));
+        assert!(filter.would_enable("quinn", &Level::WARN) && !filter.would_enable("quinn", &Level::INFO));
+        assert!(!read("off").unwrap().would_enable("sequor_broker", &Level::ERROR));
+        for wrong in ["", "wran", "warn,sequor_broker", "warn,", "=x", "sequor_broker=loud"] {
+            assert!(read(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

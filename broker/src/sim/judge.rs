@@ -5,7 +5,7 @@
 //! * *election safety*: at most one leader per term;
 //! * *commit means durable*: an entry that anybody applies lies on stable storage of a majority;
 //! * *one history*: everybody applies the same entry (same term, same chained checksum) at an index;
-//! * *leader completeness*: whoever leads a new term has everything that was ever applied;
+//! * *leader completeness*: whoever leads a term has everything that was applied in it and in those before;
 //! * *log matching*: two logs with an entry of the same term at an index are the same up to there;
 //! * *memory*: a broker that starts, whatever befell it and its disk, has every entry that was synced and every vote.
 //!
@@ -131,7 +131,7 @@ impl Judge {
         }
         self.leaders.insert(term, id);
         reached.note("elected");
-        let Some(expected) = self.history.last() else { return Ok(()) };
+        let Some(expected) = last_up_to(&self.history, term) else { return Ok(()) };
         match core.log().position(expected.index).ok().flatten() {
             Some(own) if own == *expected => Ok(()),
             own => {
@@ -427,6 +427,12 @@ fn check_remembered(
     violated(format!("broker {id} had synced {:?}, and starts with {vote:?}", synced.vote))
 }
 
+/// The last entry applied anywhere that a leader of this term must have. Who learns late that it has won may lead for a while
+/// beside its successor, and knows nothing of what that one wrote.
+fn last_up_to(history: &[Position], term: Term) -> Option<&Position> {
+    history[..history.partition_point(|position| position.term <= term)].last()
+}
+
 fn check_history(
     history: &mut Vec<Position>,
     id: u64,
@@ -530,6 +536,13 @@ mod tests {
         let position = Position { index: 1, term: 1, chain: 7 };
         let mut history = vec![Position { chain: 8, ..position }];
         assert!(check_history(&mut history, 2, position, &[1, 1, 1]).is_err());
+    }
+
+    #[test]
+    fn a_late_leader_needs_nothing_of_later_terms() {
+        let history = [(1, 1), (2, 1), (3, 4)].map(|(index, term)| Position { index, term, chain: 7 });
+        let last = |term| last_up_to(&history, term).map(|position| position.index);
+        assert_eq!([0, 1, 3, 4, 5].map(last), [None, Some(2), Some(2), Some(3), Some(3)]);
     }
 
     #[test]

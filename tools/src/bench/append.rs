@@ -63,7 +63,7 @@ Examples:
   sequor --context demo/context.toml bench append --existing --batch 1,100")]
 pub(super) struct AppendArgs {
     /// Records in a request.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,4,16,64,256,1024", value_parser = between(1..=65_536))]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,10,100,1000", value_parser = between(1..=65_536))]
     batch: Vec<u64>,
 
     /// Requests in flight: a closed loop.
@@ -87,7 +87,7 @@ pub(super) struct AppendArgs {
     rtt: Vec<Duration>,
 
     /// How long each combination is measured, after its warm-up.
-    #[arg(long, value_name = "S", default_value = "3", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "S", default_value = "2", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
 
     /// Measure first what disk, QUIC and memory can do at all.
