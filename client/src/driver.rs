@@ -31,7 +31,7 @@ use crate::{
     pipeline::{Limits, Pipeline},
     producer::Receipt,
     protocol::{
-        self, BrokerId, ClientHello, Context, Request, RequestId, Response, VERSION, frame::encode_request,
+        self, BrokerId, ClientHello, Context, Request, RequestId, VERSION, frame::encode_request,
         limits::IN_FLIGHT_BATCHES_MAX,
     },
     tail::Delivered,
@@ -364,7 +364,7 @@ impl Driver {
             Ok(frame) => frame,
             // What a broker would refuse to read is refused here.
             Err(refusal) => {
-                return self.session.handle_response(now, broker, id, Response::Refused(refusal));
+                return self.session.handle_unsendable(now, broker, id, refusal);
             }
         };
         let Some(lines) = self.links.get(&broker).and_then(|link| link.lines.as_ref()) else { return };

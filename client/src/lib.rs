@@ -61,4 +61,4 @@ pub use self::{
     tail::{Tail, TailBatch, TailRecord},
     tls::TlsError,
 };
-pub use protocol::batch::{Header, Record};
+pub use protocol::batch::{Header, Record, RecordRef};

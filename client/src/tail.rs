@@ -14,7 +14,7 @@ use crate::{
     error::TailError,
     protocol::{
         Offset, ProducerId, Sequence,
-        batch::{Batch, Record},
+        batch::{Batch, Record, RecordRef},
     },
 };
 
@@ -68,6 +68,12 @@ impl TailBatch {
             sequence: sequence.plus(at),
             record: record.expect("the session has read every record of a batch it hands on"),
         })
+    }
+
+    /// The same records, borrowed: for who looks at many and keeps few.
+    pub fn borrowed_records(&self) -> impl Iterator<Item = RecordRef<'_>> {
+        let records = self.batch.records().borrowed().skip(self.skip as usize);
+        records.map(|record| record.expect("the session has read every record of a batch it hands on"))
     }
 
     /// The rest of it from an offset on, which lies in it.
@@ -209,7 +215,10 @@ mod tests {
 
     fn seen(batch: &TailBatch) -> Vec<(u64, u64, u8)> {
         let see = |at: TailRecord| (at.offset.0, at.sequence.0, at.record.value.unwrap()[0]);
-        batch.records().map(see).collect()
+        let seen: Vec<_> = batch.records().map(see).collect();
+        let borrowed = batch.borrowed_records().map(|record| record.value.unwrap()[0]);
+        assert!(borrowed.eq(seen.iter().map(|(.., value)| *value)));
+        seen
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 use sequor_client::protocol::{
     Codec, Epoch, Feature, Field, ProducerId, Refusal, Sequence,
-    batch::{Batch, BatchBuilder, HEADER_BYTES, Header, PushError, Record},
+    batch::{Batch, BatchBuilder, HEADER_BYTES, Header, PushError, Record, RecordRef},
     limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, KEY_BYTES_MAX},
 };
 
@@ -33,11 +33,27 @@ fn read(batch: &Batch) -> Vec<Record> {
     batch.records().map(Result::unwrap).collect()
 }
 
+fn owned(record: RecordRef<'_>) -> Record {
+    let header = |(name, value)| Header { name: copy(name), value: copy(value) };
+    Record {
+        timestamp: record.timestamp,
+        key: record.key.map(copy),
+        headers: record.headers().map(header).collect(),
+        value: record.value.map(copy),
+    }
+}
+
+fn copy(bytes: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
 proptest! {
     #[test]
     fn what_goes_in_comes_out(records in vec(record(), 1..20)) {
         let batch = Batch::parse(seal(&records)).unwrap();
         prop_assert_eq!(read(&batch), records.clone());
+        let borrowed: Vec<_> = batch.records().borrowed().map(|record| owned(record.unwrap())).collect();
+        prop_assert_eq!(&borrowed, &records);
         prop_assert_eq!(batch.count() as usize, records.len());
         prop_assert_eq!((batch.producer(), batch.epoch()), (ProducerId(7), Epoch(3)));
         prop_assert_eq!(batch.end_sequence(), Sequence(41 + records.len() as u64));

@@ -4,9 +4,11 @@ use std::io::{IsTerminal as _, stderr};
 
 use thiserror::Error;
 use tracing_subscriber::{
+    Layer as _,
     filter::{LevelFilter, ParseError, Targets},
     fmt,
     layer::SubscriberExt as _,
+    registry,
     util::SubscriberInitExt as _,
 };
 
@@ -50,20 +52,26 @@ pub(crate) fn start(cli: &Cli) -> Result<(), crate::Failure> {
     let filter = cli.global.log.clone().unwrap_or_else(|| default_level(&cli.command).to_owned());
     let filter = read(&filter)?;
     // A closed stderr is no reason to panic: `log_internal_errors` would print to it.
-    let log = fmt().with_max_level(LevelFilter::TRACE).with_writer(stderr).log_internal_errors(false);
-    if stderr().is_terminal() {
-        log.with_target(false).finish().with(filter).init();
-    } else {
-        log.json().flatten_event(true).finish().with(filter).init();
-    }
+    let log = fmt::layer().with_writer(stderr).log_internal_errors(false);
+    let log = match stderr().is_terminal() {
+        true => log.with_target(false).boxed(),
+        false => log.json().flatten_event(true).boxed(),
+    };
+    registry().with(log).with(filter).init();
     Ok(())
 }
 
 /// To the library a word that is no level is somebody of whom all is meant: a level with a wrong letter would be silence.
 fn read(filter: &str) -> Result<Targets, LogError> {
     let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
-    let is_neither = |word: &&str| !word.contains('=') && !is_level(word);
-    match filter.split(',').find(is_neither) {
+    let is_path = |word: &str| {
+        !word.is_empty() && word.chars().all(|letter| letter.is_alphanumeric() || "_:".contains(letter))
+    };
+    let is_sound = |word: &str| match word.split_once('=') {
+        Some((path, level)) => is_path(path) && is_level(level),
+        None => is_level(word),
+    };
+    match filter.split(',').find(|word| !is_sound(word)) {
         Some(word) => Err(LogError::Level { word: word.into() }),
         None => filter.parse().map_err(|source| LogError::Filter { filter: filter.into(), source }),
     }
@@ -88,7 +96,16 @@ mod tests {
         assert!(filter.would_enable("sequor_broker::io", &Level::DEBUG));
         assert!(filter.would_enable("quinn", &Level::WARN) && !filter.would_enable("quinn", &Level::INFO));
         assert!(!read("off").unwrap().would_enable("sequor_broker", &Level::ERROR));
-        for wrong in ["", "wran", "warn,sequor_broker", "warn,", "=x", "sequor_broker=loud"] {
+        for wrong in [
+            "",
+            "wran",
+            "warn,sequor_broker",
+            "warn,",
+            "=x",
+            "sequor_broker=loud",
+            "sequor_broker=",
+            "warn, quinn=info",
+        ] {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }
     }

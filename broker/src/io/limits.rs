@@ -9,6 +9,8 @@ use std::time::Duration;
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one attempt to reach a peer. Short: QUIC's own pauses between tries double, a new attempt begins anew.
 pub(super) const PEER_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A peer that has just connected has answered a try to connect to it by then, or the try was begun before it was there.
+pub(super) const PEER_ANSWERS_WITHIN: Duration = Duration::from_millis(100);
 /// Pause after the first failed attempt to reach a peer; doubled after each further one.
 pub(super) const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between two attempts to reach a peer.

@@ -11,7 +11,8 @@
 //!
 //! A peer that was killed and started again does not answer on the old connection, and followers say so little to each
 //! other that they would find out when one of them wants to be elected. But the peer connects to this broker as soon as
-//! it runs, and says that this is another life of it: the old connection is given up then.
+//! it runs, and says that this is another life of its process: the old connection is given up then, a pause between two
+//! tries ends, and a try that was begun before is begun anew.
 
 use std::{
     cell::{Cell, RefCell},
@@ -34,7 +35,10 @@ use super::{
     broker::Broker,
     causes::with_causes,
     close::Close,
-    limits::{PEER_CONNECT_TIMEOUT, PEER_QUEUE_BYTES_MAX, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN},
+    limits::{
+        PEER_ANSWERS_WITHIN, PEER_CONNECT_TIMEOUT, PEER_QUEUE_BYTES_MAX, RECONNECT_PAUSE_MAX,
+        RECONNECT_PAUSE_MIN,
+    },
     peer_hello::{self, GreetingError},
     peer_stream::{framed, lane_byte},
     tls::{WrongRole, chain_of, server_name},
@@ -73,7 +77,7 @@ pub(super) enum LinkError {
     /// The hellos do not fit.
     #[error("the peer is not one to speak to")]
     Greeting(#[from] GreetingError),
-    /// It has another life now.
+    /// Its process is another one now.
     #[error("the peer has started again")]
     StartedAgain,
     /// It takes no more messages.
@@ -88,9 +92,10 @@ pub(super) struct PeerLink {
     address: String,
     urgent: Queue,
     bulk: Queue,
-    /// The life of the peer to which there is a connection.
+    /// The life of the peer's process to which there is a connection.
     up: Cell<Option<u64>>,
-    started_again: Notify,
+    /// The peer has connected to this broker, in a life to which there is no connection.
+    seen: Notify,
 }
 
 /// Framed messages of one lane, oldest first, bounded in bytes.
@@ -111,15 +116,22 @@ impl PeerLink {
             urgent: Queue::default(),
             bulk: Queue::default(),
             up: Cell::new(None),
-            started_again: Notify::new(),
+            seen: Notify::new(),
         }
     }
 
-    /// The peer is in this life of it. A connection to an earlier one leads nowhere.
+    /// The peer has connected to this broker, in this life of its process.
     pub(super) fn peer_lives(&self, life: u64) {
-        if self.up.get().is_some_and(|known| known != life) {
-            self.started_again.notify_waiters();
+        if self.up.get() != Some(life) {
+            self.seen.notify_waiters();
         }
+    }
+
+    /// Returns when a try to connect was begun before the peer was there: it has had time to answer a new one by then, but
+    /// QUIC's pauses between two packets double.
+    async fn hangs(&self) {
+        self.seen.notified().await;
+        sleep(PEER_ANSWERS_WITHIN).await;
     }
 
     /// Queues a message. False if it was dropped although there is a connection: its queue is full.
@@ -133,7 +145,11 @@ impl PeerLink {
         let mut pause = RECONNECT_PAUSE_MIN;
         let mut said = String::new();
         loop {
-            let (error, was_up) = match self.connect(&broker).await {
+            let connected = tokio::select! {
+                connected = self.connect(&broker) => connected,
+                () = self.hangs() => continue,
+            };
+            let (error, was_up) = match connected {
                 Ok((connection, life)) => {
                     tracing::info!(peer = %self.peer, address = self.address, "connected to peer");
                     (self.run(&connection, life).await, true)
@@ -152,7 +168,10 @@ impl PeerLink {
                 said = complaint;
             }
             pause = next_pause(pause, was_up, &error);
-            sleep(pause).await;
+            if !matches!(error, LinkError::StartedAgain) {
+                // Over when the time is, or when the peer is there.
+                let _either = timeout(pause, self.seen.notified()).await;
+            }
         }
     }
 
@@ -190,11 +209,11 @@ impl PeerLink {
         self.up.set(Some(life));
         let error = tokio::select! {
             error = connection.closed() => error.into(),
-            () = self.started_again.notified() => LinkError::StartedAgain,
+            () = self.seen.notified() => LinkError::StartedAgain,
             Err(error) = self.write(Lane::Urgent, connection) => error,
             Err(error) = self.write(Lane::Bulk, connection) => error,
         };
-        Close::Done.close(connection, "a lane of this link broke");
+        Close::Done.close(connection, "this link ends");
         error
     }
 
@@ -293,21 +312,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_ends_when_the_peer_has_another_life() {
+    async fn a_peer_is_seen_where_no_connection_leads() {
         let link =
             PeerLink::new(&Member { id: BrokerId(2), address: "localhost:1".into(), certificate: [2; 32] });
-        link.up.set(Some(7));
-        let mut ended = pin!(link.started_again.notified());
-        assert!(!ended.as_mut().enable());
-        link.peer_lives(7);
-        assert!(timeout(Duration::ZERO, ended.as_mut()).await.is_err(), "it is the life that it leads to");
-        link.peer_lives(8);
-        timeout(Duration::ZERO, ended).await.expect("at once");
-        link.up.set(None);
-        let mut ended = pin!(link.started_again.notified());
-        assert!(!ended.as_mut().enable());
-        link.peer_lives(9);
-        assert!(timeout(Duration::ZERO, ended).await.is_err(), "there is no connection to end");
+        for (leads_to, is_news) in [(None, true), (Some(7), true), (Some(8), false)] {
+            link.up.set(leads_to);
+            let mut seen = pin!(link.seen.notified());
+            assert!(!seen.as_mut().enable());
+            link.peer_lives(8);
+            let at_once = timeout(Duration::ZERO, seen).await;
+            assert_eq!(at_once.is_ok(), is_news, "a connection to {leads_to:?}");
+        }
     }
 
     #[test]

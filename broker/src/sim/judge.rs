@@ -5,7 +5,7 @@
 //! * *election safety*: at most one leader per term;
 //! * *commit means durable*: an entry that anybody applies lies on stable storage of a majority;
 //! * *one history*: everybody applies the same entry (same term, same chained checksum) at an index;
-//! * *leader completeness*: whoever leads a term has everything that was applied in it and in those before;
+//! * *leader completeness*: whoever leads a term has everything that was committed in it or before;
 //! * *log matching*: two logs with an entry of the same term at an index are the same up to there;
 //! * *memory*: a broker that starts, whatever befell it and its disk, has every entry that was synced and every vote.
 //!
@@ -48,6 +48,14 @@ impl fmt::Display for Violation {
     }
 }
 
+/// An entry that was applied somewhere.
+#[derive(Clone, Copy, Debug)]
+struct Applied {
+    position: Position,
+    /// In which term the first broker was that applied it.
+    in_term: Term,
+}
+
 /// A batch that a client was told to be written.
 #[derive(Clone, Debug)]
 struct Promise {
@@ -68,7 +76,7 @@ struct Read {
 #[derive(Debug, Default)]
 pub(super) struct Judge {
     leaders: BTreeMap<Term, u64>,
-    history: Vec<Position>,
+    history: Vec<Applied>,
     promises: Vec<Promise>,
     known: Vec<(String, Sequence)>,
     disclaimed: BTreeSet<Record>,
@@ -116,7 +124,8 @@ impl Judge {
                     seen.applied
                 ));
             };
-            check_history(&mut self.history, id, position, durable)?;
+            let applied = Applied { position, in_term: core.status().term };
+            check_history(&mut self.history, id, applied, durable)?;
         }
         Ok(())
     }
@@ -133,7 +142,7 @@ impl Judge {
         reached.note("elected");
         let Some(expected) = last_up_to(&self.history, term) else { return Ok(()) };
         match core.log().position(expected.index).ok().flatten() {
-            Some(own) if own == *expected => Ok(()),
+            Some(own) if own == expected => Ok(()),
             own => {
                 violated(format!("broker {id} leads term {term} with {own:?}, and {expected:?} was applied"))
             }
@@ -427,27 +436,28 @@ fn check_remembered(
     violated(format!("broker {id} had synced {:?}, and starts with {vote:?}", synced.vote))
 }
 
-/// The last entry applied anywhere that a leader of this term must have. Who learns late that it has won may lead for a while
-/// beside its successor, and knows nothing of what that one wrote.
-fn last_up_to(history: &[Position], term: Term) -> Option<&Position> {
-    history[..history.partition_point(|position| position.term <= term)].last()
+/// The last entry that a leader of this term must have: the last one that was applied, and so committed, in it or before.
+/// Who learns late that it has won may lead for a while beside its successor, and has nothing of what that one committed,
+/// even where an entry is older than both.
+fn last_up_to(history: &[Applied], term: Term) -> Option<Position> {
+    history.iter().rfind(|applied| applied.in_term <= term).map(|applied| applied.position)
 }
 
 fn check_history(
-    history: &mut Vec<Position>,
+    history: &mut Vec<Applied>,
     id: u64,
-    position: Position,
+    applied: Applied,
     durable: &[Index],
 ) -> Result<(), Violation> {
-    let index = position.index;
+    let (position, index) = (applied.position, applied.position.index);
     let at = usize::try_from(index).expect("an index fits a usize") - 1;
-    if let Some(known) = history.get(at) {
+    if let Some(Applied { position: known, .. }) = history.get(at) {
         if *known != position {
             return violated(format!("broker {id} applied {position:?} where {known:?} was applied before"));
         }
         return Ok(());
     }
-    history.push(position);
+    history.push(applied);
     let holders = durable.iter().filter(|durable| **durable >= index).count();
     if holders * 2 <= durable.len() {
         return violated(format!(
@@ -466,6 +476,10 @@ mod tests {
     use super::super::reading::tests::opened;
     use super::*;
     use crate::core::effect::{Effect, Retiring};
+
+    fn applied(index: Index, term: Term, in_term: Term) -> Applied {
+        Applied { position: Position { index, term, chain: 7 }, in_term }
+    }
 
     fn record(producer: &str, sequence: u64) -> Record {
         Record { producer: producer.into(), epoch: Epoch(1), sequence: Sequence(sequence) }
@@ -509,9 +523,9 @@ mod tests {
 
     #[test]
     fn a_commit_that_is_not_durable_on_a_majority_is_seen() {
-        let position = Position { index: 1, term: 1, chain: 7 };
-        assert!(check_history(&mut Vec::new(), 1, position, &[1, 1, 0]).is_ok());
-        assert!(check_history(&mut Vec::new(), 1, position, &[1, 0, 0]).is_err());
+        let applied = applied(1, 1, 1);
+        assert!(check_history(&mut Vec::new(), 1, applied, &[1, 1, 0]).is_ok());
+        assert!(check_history(&mut Vec::new(), 1, applied, &[1, 0, 0]).is_err());
     }
 
     #[test]
@@ -533,16 +547,18 @@ mod tests {
 
     #[test]
     fn a_second_history_is_seen() {
-        let position = Position { index: 1, term: 1, chain: 7 };
-        let mut history = vec![Position { chain: 8, ..position }];
-        assert!(check_history(&mut history, 2, position, &[1, 1, 1]).is_err());
+        let known = applied(1, 1, 1);
+        let other = Applied { position: Position { chain: 8, ..known.position }, ..known };
+        assert!(check_history(&mut vec![known], 2, known, &[1, 1, 1]).is_ok());
+        assert!(check_history(&mut vec![known], 2, other, &[1, 1, 1]).is_err());
     }
 
     #[test]
     fn a_late_leader_needs_nothing_of_later_terms() {
-        let history = [(1, 1), (2, 1), (3, 4)].map(|(index, term)| Position { index, term, chain: 7 });
+        // The third is an entry of term 1 that the leader of term 4 committed.
+        let history = [applied(1, 1, 1), applied(2, 1, 1), applied(3, 1, 4), applied(4, 4, 4)];
         let last = |term| last_up_to(&history, term).map(|position| position.index);
-        assert_eq!([0, 1, 3, 4, 5].map(last), [None, Some(2), Some(2), Some(3), Some(3)]);
+        assert_eq!([0, 1, 3, 4, 5].map(last), [None, Some(2), Some(2), Some(4), Some(4)]);
     }
 
     #[test]

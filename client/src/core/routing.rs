@@ -84,7 +84,7 @@ struct Broker {
     /// Connections that were not made since the last one that was.
     unreached: u32,
     link: Link,
-    /// It was left unasked, and has not said a word since.
+    /// It was left without a word, and has not said one since.
     silent: bool,
 }
 
@@ -371,17 +371,14 @@ impl Routing {
         (self.unlucky, self.slow) = (0, 0);
     }
 
-    /// Whether this is news, and the connection to whom it names is one to give up before [`Routing::told`] is.
-    pub(super) fn is_stale(&self, Leads { term, leader }: Leads) -> bool {
-        let is_stale = |broker: &Broker| broker.silent && broker.link == Link::Up;
-        term > self.term && self.brokers.get(&leader).is_some_and(is_stale)
-    }
-
-    /// A broker says unasked who leads. Who was elected is alive, so its connection is tried at once, also in place of one
-    /// that was begun while it was not: QUIC sends its first packet again after a second, and after three.
-    pub(super) fn told(&mut self, now: Time, by: BrokerId, Leads { term, leader }: Leads) {
-        let Some(broker) = self.brokers.get_mut(&leader).filter(|_| term > self.term) else { return };
-        if broker.link != Link::Up {
+    /// A broker says unasked who leads. Who was elected is alive, so it is dialled at once, also in place of a try that was
+    /// begun while it was not: QUIC's pauses between two packets double. True if there is a connection to it that may
+    /// belong to a process that is gone: the caller gives it up.
+    #[must_use]
+    pub(super) fn told(&mut self, now: Time, by: BrokerId, Leads { term, leader }: Leads) -> bool {
+        let Some(broker) = self.brokers.get_mut(&leader).filter(|_| term > self.term) else { return false };
+        let is_stale = broker.link == Link::Up && broker.silent;
+        if broker.link != Link::Up || is_stale {
             broker.link = Link::Down { not_before: now };
         }
         self.term = term;
@@ -390,10 +387,11 @@ impl Routing {
         if leader != self.target && by != self.target {
             self.leave_silent();
         }
-        if leader != self.target || !self.confirmed {
+        if leader != self.target || !self.confirmed || is_stale {
             self.turn_to(now, leader);
             self.confirmed = true;
         }
+        is_stale
     }
 
     /// What was sent on turn `turn` has no answer yet, and it should.
@@ -406,7 +404,7 @@ impl Routing {
         }
     }
 
-    /// The target is left, and not because it said so.
+    /// The target is left, and not because of a word of its own.
     fn leave_silent(&mut self) {
         if let Some(left) = self.brokers.get_mut(&self.target) {
             left.silent = true;

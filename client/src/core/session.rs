@@ -355,14 +355,26 @@ impl Session {
 
     /// An answer, or a frame of a subscription: both carry the id of what was asked. Or what a broker says unasked.
     pub fn handle_response(&mut self, now: Time, broker: BrokerId, id: RequestId, response: Response) {
-        self.routing.heard(broker);
+        // What is delivered may have lain here for long.
+        if !matches!(response, Response::Delivery(_)) {
+            self.routing.heard(broker);
+        }
         if let Response::Leads(leads) = response {
-            if self.routing.is_stale(leads) {
-                self.give_up(now, leads.leader);
+            if self.routing.told(now, broker, leads) {
+                self.transmits.push_back(Transmit::Disconnect { broker: leads.leader });
+                self.lose(now, leads.leader);
             }
-            self.routing.told(now, broker, leads);
             return self.touch(now);
         }
+        self.take_answer(now, broker, id, response);
+    }
+
+    /// A request cannot be sent, because every broker would refuse to read it.
+    pub fn handle_unsendable(&mut self, now: Time, broker: BrokerId, id: RequestId, refusal: Refusal) {
+        self.take_answer(now, broker, id, Response::Refused(refusal));
+    }
+
+    fn take_answer(&mut self, now: Time, broker: BrokerId, id: RequestId, response: Response) {
         let Some(owned) = self.owners.get(&id).copied().filter(|owned| owned.broker == broker) else {
             return;
         };

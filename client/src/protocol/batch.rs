@@ -28,7 +28,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_128;
 
-pub use super::record::{Header, Record};
+pub use super::record::{Header, Record, RecordRef};
 use super::{
     Codec, Epoch, Feature, Field, ProducerId, Refusal, Sequence, codec,
     limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX},
@@ -316,10 +316,17 @@ pub struct Records<'a> {
     unread: Option<Refusal>,
 }
 
-impl Iterator for Records<'_> {
-    type Item = Result<Record, Refusal>;
+impl<'a> Records<'a> {
+    /// The same records, borrowed from the batch.
+    pub fn borrowed(mut self) -> impl Iterator<Item = Result<RecordRef<'a>, Refusal>> {
+        let bytes = &self.batch.bytes;
+        std::iter::from_fn(move || {
+            self.next_shape().map(|next| next.map(|(shape, timestamp)| shape.borrowed(bytes, timestamp)))
+        })
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
+    /// Where the parts of the next record lie, and its timestamp.
+    fn next_shape(&mut self) -> Option<Result<(Shape, i64), Refusal>> {
         let end = self.batch.records_end();
         if self.failed {
             return None;
@@ -335,11 +342,20 @@ impl Iterator for Records<'_> {
         let shape = Shape::read(&self.batch.bytes[..end], self.at);
         self.failed = shape.is_err();
         Some(shape.map(|shape| {
-            let record = shape.record(&self.batch.bytes, self.batch.timestamp(self.read));
+            let timestamp = self.batch.timestamp(self.read);
             self.at = shape.end;
             self.read += 1;
-            record
+            (shape, timestamp)
         }))
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Record, Refusal>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.next_shape()?;
+        Some(next.map(|(shape, timestamp)| shape.record(&self.batch.bytes, timestamp)))
     }
 }
 

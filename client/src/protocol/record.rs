@@ -41,6 +41,27 @@ pub struct Record {
     pub value: Option<Bytes>,
 }
 
+/// A [`Record`] as it lies in its batch: nothing of it is counted or copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordRef<'a> {
+    /// As [`Record::timestamp`].
+    pub timestamp: i64,
+    /// As [`Record::key`].
+    pub key: Option<&'a [u8]>,
+    /// As [`Record::value`].
+    pub value: Option<&'a [u8]>,
+    header_count: usize,
+    headers: &'a [u8],
+}
+
+impl<'a> RecordRef<'a> {
+    /// Names and values of its headers, in the producer's order.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let (bytes, count) = (self.headers, self.header_count);
+        header_runs(bytes, 0, count).map(|(name, value)| (&bytes[name], &bytes[value]))
+    }
+}
+
 /// A name and a value that travel with a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Header {
@@ -188,17 +209,32 @@ impl Shape {
         }
     }
 
+    /// The record itself, borrowed from `bytes`, the same bytes the shape was read from.
+    pub(super) fn borrowed<'a>(&self, bytes: &'a [u8], timestamp: i64) -> RecordRef<'a> {
+        RecordRef {
+            timestamp,
+            key: self.key.clone().map(|range| &bytes[range]),
+            value: self.value.clone().map(|range| &bytes[range]),
+            header_count: self.header_count,
+            headers: &bytes[self.headers_at..self.end],
+        }
+    }
+
     fn headers(&self, bytes: &Bytes) -> Vec<Header> {
-        let mut cursor = Cursor { bytes, at: self.headers_at };
-        let mut run =
-            || cursor.run(Field::Headers, BATCH_BYTES_MAX).expect("read once when the shape was made");
-        (0..self.header_count)
-            .map(|_| {
-                let (name, value) = (run(), run());
-                Header { name: bytes.slice(name), value: bytes.slice(value) }
-            })
+        if self.header_count == 0 {
+            return Vec::new();
+        }
+        header_runs(bytes, self.headers_at, self.header_count)
+            .map(|(name, value)| Header { name: bytes.slice(name), value: bytes.slice(value) })
             .collect()
     }
+}
+
+/// Where names and values of headers lie that were read before, when the shape of their record was.
+fn header_runs(bytes: &[u8], at: usize, count: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let mut cursor = Cursor { bytes, at };
+    let mut run = move || cursor.run(Field::Headers, BATCH_BYTES_MAX).expect("read when the shape was made");
+    (0..count).map(move |_| (run(), run()))
 }
 
 struct Cursor<'a> {

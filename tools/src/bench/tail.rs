@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each consumer has what a program of its own would have, and begins when all are connected. What it reads is what any
-//! reader of the library gets: every checksum was verified, every record looked at. The log was written a moment ago, so
+//! reader of the library gets: every checksum was verified, every record looked at where it lies. The log was written a moment ago, so
 //! the system has it in memory: this measures brokers, network and library, and not how fast a disk is read.
 
 use std::{
@@ -241,9 +241,9 @@ async fn read(config: &Config, barrier: &Barrier, from: Offset, to: Offset) -> R
     while tail.position() < to {
         let batch = remote::within(config.deadline, tail.next_batch()).await??;
         batch_bytes += batch.batch.bytes().len() as u64;
-        for record in batch.records() {
+        for record in batch.borrowed_records() {
             records += 1;
-            value_bytes += record.record.value.map_or(0, |value| value.len() as u64);
+            value_bytes += record.value.map_or(0, |value| value.len() as u64);
         }
     }
     let took = start.elapsed();

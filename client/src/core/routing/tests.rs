@@ -123,14 +123,15 @@ fn what_is_said_of_a_higher_term_ends_every_pause() {
     assert_eq!(routing.route(now, &mut Vec::new()), None, "it pauses");
     for leader in [1, 2, 3].map(BrokerId) {
         let term = 10 + leader.0;
-        routing.told(now, leader, Leads { term, leader });
+        // Those that let us wait are given up, and dialled anew.
+        let _stale = routing.told(now, leader, Leads { term, leader });
         assert_eq!(settle(&mut routing, &mut now, None).broker, leader);
         let least = Duration::from_millis(300);
         assert_eq!(routing.patience(least), least, "the answers of others say nothing of this one's");
-        routing.told(now, leader, Leads { term, leader: BrokerId(leader.0 % 3 + 1) });
+        assert!(!routing.told(now, leader, Leads { term, leader: BrokerId(leader.0 % 3 + 1) }));
         assert_eq!(routing.target, leader, "nobody else leads the same term");
     }
-    routing.told(now, BrokerId(9), Leads { term: 100, leader: BrokerId(9) });
+    assert!(!routing.told(now, BrokerId(9), Leads { term: 100, leader: BrokerId(9) }));
     assert_eq!(routing.target, BrokerId(3), "a broker that is not known cannot be turned to");
 }
 
@@ -161,7 +162,7 @@ fn who_was_elected_is_dialled_anew_where_a_dial_hangs() {
     }
     assert_eq!(out.len(), 2, "both others are being dialled, and neither has answered: {out:?}");
     let leader = BrokerId(route.broker.0 % 3 + 1);
-    routing.told(now, leader, Leads { term: 7, leader });
+    assert!(!routing.told(now, leader, Leads { term: 7, leader }));
     out.clear();
     assert_eq!(routing.route(now, &mut out), None);
     assert!(matches!(out[..], [Transmit::Connect { broker, .. }] if broker == leader), "{out:?}");
@@ -175,25 +176,28 @@ fn a_leader_that_was_left_without_a_word_is_dialled_anew_when_it_is_elected_agai
     let second = BrokerId(first.0 % 3 + 1);
     let third = BrokerId(second.0 % 3 + 1);
     let leads = |term, leader| Leads { term, leader };
-    routing.told(now, third, leads(2, second));
+    assert!(!routing.told(now, third, leads(2, second)), "there was no connection");
     assert_eq!(settle(&mut routing, &mut now, Some(second)).broker, second);
-    assert!(routing.is_stale(leads(3, first)), "the first did not say itself that it leads no more");
-    assert!(!routing.is_stale(leads(2, first)), "that is no news");
-    routing.heard(first);
-    assert!(!routing.is_stale(leads(3, first)), "now it has said something");
+    assert!(!routing.told(now, third, leads(2, first)), "that is no news");
+    let turn = routing.turn();
+    assert!(routing.told(now, third, leads(3, first)), "it had not said itself that it leads no more");
+    assert!(routing.turn() > turn, "what was sent there is sent again");
+    let mut out = Vec::new();
+    assert_eq!(routing.route(now, &mut out), None);
+    assert!(matches!(out[..], [Transmit::Connect { broker, .. }] if broker == first), "{out:?}");
+    routing.connected(now, first, &[], Some(first));
 
-    routing.told(now, second, leads(3, first));
-    assert_eq!(settle(&mut routing, &mut now, Some(first)).broker, first);
-    assert!(!routing.is_stale(leads(4, second)), "the second said itself who leads");
+    assert!(routing.told(now, third, leads(4, second)), "nor had the second");
+    assert_eq!(settle(&mut routing, &mut now, Some(second)).broker, second);
+    routing.heard(first);
+    assert!(!routing.told(now, third, leads(5, first)), "now it has said something");
+    assert!(!routing.told(now, first, leads(6, third)), "there was no connection");
+    assert_eq!(settle(&mut routing, &mut now, Some(third)).broker, third);
+    assert!(!routing.told(now, third, leads(7, first)), "the first had said itself who leads");
 
     let turn = routing.turn();
     routing.too_slow(now, turn);
-    assert!(routing.is_stale(leads(4, first)), "it let us wait");
-    routing.disconnected(now, first);
-    assert!(!routing.is_stale(leads(4, first)), "there is nothing to give up");
-    routing.told(now, second, leads(4, first));
-    assert_eq!(settle(&mut routing, &mut now, None).broker, first);
-    assert!(!routing.is_stale(leads(5, first)), "the connection is new");
+    assert!(routing.told(now, third, leads(8, first)), "it let us wait");
 }
 
 #[test]
