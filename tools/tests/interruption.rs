@@ -30,6 +30,17 @@ impl Running {
         self.input.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
+    /// Writes two lines and waits until the first of them is on its way: the second is read after it was handed over.
+    fn hand_over(&mut self, lines: [&str; 2]) {
+        for line in lines {
+            self.write(line);
+            let input = self.input.as_ref().unwrap();
+            wait_for("the line to be read", || {
+                (rustix::io::ioctl_fionread(input).unwrap() == 0).then_some(())
+            });
+        }
+    }
+
     /// Writes one line and waits until it is confirmed.
     fn append(&mut self, line: &str) {
         self.write(line);
@@ -120,7 +131,7 @@ fn the_second_signal_does_not_wait_for_brokers_that_are_gone() {
     let mut running = Running::start(cluster.command(&["append", "-o", "json", "--producer", "p"]));
     running.append("a\n");
     cluster.kill_all();
-    running.write("b\n");
+    running.hand_over(["b\n", "c\n"]);
     // Two of one kind might count as one. Which of these comes first, nobody says.
     running.send("-INT");
     running.send("-TERM");
