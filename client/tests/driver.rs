@@ -2,6 +2,7 @@
 
 #[path = "model/cluster.rs"]
 mod cluster;
+mod greeting;
 mod stub;
 
 use std::{error::Error, time::Duration};

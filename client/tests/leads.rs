@@ -2,16 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this file is a test")]
 
+mod greeting;
+
 use std::time::Duration;
 
+use greeting::{CLUSTER, LINEAGE, hello};
 use sequor_client::core::{Config, Event, Session, Time, Transmit};
-use sequor_client::protocol::{
-    BrokerId, ClusterId, End, Incarnation, Leads, Lineage, Member, Offset, Request, RequestId, Response,
-    Revision, ServerHello, VERSION,
-};
+use sequor_client::protocol::{BrokerId, End, Leads, Member, Offset, Request, RequestId, Response, Revision};
 
-const CLUSTER: ClusterId = ClusterId([7; 16]);
-const LINEAGE: Lineage = Lineage([1; 16]);
 const A: BrokerId = BrokerId(1);
 const B: BrokerId = BrokerId(2);
 const C: BrokerId = BrokerId(3);
@@ -76,7 +74,7 @@ impl Played {
         while let Some(transmit) = self.session.poll_transmit() {
             wants.push(match transmit {
                 Transmit::Connect { broker, .. } => {
-                    self.session.handle_connected(self.now, broker, &hello(broker));
+                    self.session.handle_connected(self.now, broker, &hello(broker, Some(A), Vec::new()));
                     Wants::Connect(broker)
                 }
                 Transmit::Disconnect { broker } => Wants::Disconnect(broker),
@@ -88,22 +86,6 @@ impl Played {
             });
         }
         (wants, ids)
-    }
-}
-
-fn hello(broker: BrokerId) -> ServerHello {
-    ServerHello {
-        version: VERSION,
-        cluster: CLUSTER,
-        lineage: LINEAGE,
-        broker,
-        incarnation: Incarnation([1; 16]),
-        level: 1,
-        capabilities: 0,
-        batch_bytes_max: 1 << 20,
-        in_flight_batches_max: 4096,
-        leader: Some(A),
-        members: Vec::new(),
     }
 }
 

@@ -2,20 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this file is a test")]
 
+mod greeting;
+
 use std::time::Duration;
 
+use greeting::{CLUSTER, hello};
 use sequor_client::core::{
     AppendRefused, Config, Event, Failure, Numbers, ProducerKey, Session, Style, Time, Transmit,
 };
 use sequor_client::protocol::{
-    Appended, BrokerId, ClusterId, Epoch, Feature, Incarnation, Lineage, Member, Offset, Producer,
-    ProducerId, Refusal, Request, RequestId, Resolve, Resolved, Response, Sequence, ServerHello, Span,
-    VERSION,
+    Appended, BrokerId, Epoch, Feature, Member, Offset, Producer, ProducerId, Refusal, Request, RequestId,
+    Resolve, Resolved, Response, Sequence, Span,
     batch::{Batch, BatchBuilder},
 };
 
 const BROKER: BrokerId = BrokerId(1);
-const CLUSTER: ClusterId = ClusterId([7; 16]);
 const PRODUCER: ProducerId = ProducerId(9);
 
 /// The only broker, played by hand.
@@ -51,20 +52,7 @@ impl Played {
         while !matches!(self.session.poll_transmit(), Some(Transmit::Connect { .. })) {
             self.pass(Duration::from_millis(5));
         }
-        let hello = ServerHello {
-            version: VERSION,
-            cluster: CLUSTER,
-            lineage: Lineage([1; 16]),
-            broker: BROKER,
-            incarnation: Incarnation([1; 16]),
-            level: 1,
-            capabilities: 0,
-            batch_bytes_max: 1 << 20,
-            in_flight_batches_max: 4096,
-            leader: Some(BROKER),
-            members: Vec::new(),
-        };
-        self.session.handle_connected(self.now, BROKER, &hello);
+        self.session.handle_connected(self.now, BROKER, &hello(BROKER, Some(BROKER), Vec::new()));
     }
 
     fn pass(&mut self, time: Duration) {

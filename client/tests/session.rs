@@ -4,6 +4,7 @@
 //! it does have is every way in which an answer can fail to come. The judge compares what sessions were told with that
 //! list.
 
+mod greeting;
 mod model;
 
 use std::time::Duration;

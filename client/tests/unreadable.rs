@@ -3,16 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this file is a test")]
 
+mod greeting;
+
 use std::time::Duration;
 
 use bytes::Bytes;
+use greeting::{CLUSTER, hello};
 use sequor_client::core::{Config, Event, Session, SubscriptionFailure, SubscriptionKey, Time, Transmit};
 use sequor_client::protocol::{
-    BrokerId, ClusterId, Delivery, Epoch, Feature, Field, Incarnation, Lineage, Member, Offset, Placed,
-    ProducerId, Refusal, RequestId, Response, Sequence, ServerHello, VERSION, batch::BatchBuilder,
+    BrokerId, Delivery, Epoch, Feature, Field, Member, Offset, Placed, ProducerId, Refusal, RequestId,
+    Response, Sequence, batch::BatchBuilder,
 };
 
-const CLUSTER: ClusterId = ClusterId([7; 16]);
 /// The last byte of the batch that [`good`] makes.
 const LAST: usize = 69;
 /// Longer than any pause of a session.
@@ -47,7 +49,7 @@ impl Played {
                     return Some((broker, id, subscribe.from));
                 }
                 Some(Transmit::Connect { broker, .. }) => {
-                    self.session.handle_connected(self.now, broker, &hello(broker));
+                    self.session.handle_connected(self.now, broker, &hello(broker, Some(broker), Vec::new()));
                 }
                 Some(Transmit::Disconnect { broker }) => self.given_up.push(broker),
                 Some(Transmit::Unsubscribe { .. }) => {}
@@ -89,22 +91,6 @@ impl Played {
             Event::SubscriptionEnded { subscription, why } if *subscription == self.key => Some(why),
             _ => None,
         })
-    }
-}
-
-fn hello(broker: BrokerId) -> ServerHello {
-    ServerHello {
-        version: VERSION,
-        cluster: CLUSTER,
-        lineage: Lineage([1; 16]),
-        broker,
-        incarnation: Incarnation([1; 16]),
-        level: 1,
-        capabilities: 0,
-        batch_bytes_max: 1 << 20,
-        in_flight_batches_max: 4096,
-        leader: Some(broker),
-        members: Vec::new(),
     }
 }
 

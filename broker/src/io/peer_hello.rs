@@ -1,8 +1,8 @@
 //! How two brokers greet each other: who connects speaks first, then both know whether they belong together.
 //!
 //! TLS has proven that the other one holds a member's key. The hello adds what a certificate cannot say: which cluster
-//! and history its data belongs to, which life of its data directory this is (see `pins.rs`), and which of its process. Not one message of
-//! Raft is sent or taken before both are checked.
+//! and history its data belongs to, which life of its data directory this is (see `pins.rs`), and which of its
+//! process. Not one message of Raft is sent or taken before both are checked.
 
 use std::rc::Rc;
 

@@ -189,7 +189,10 @@ impl Session {
                 }
                 match doubt {
                     None => {}
-                    Some(Ok(())) => self.give_up(now, owned.broker),
+                    Some(Ok(())) => {
+                        self.routing.disconnected(now, owned.broker);
+                        self.give_up(now, owned.broker);
+                    }
                     Some(Err(why)) => {
                         self.transmits.push_back(Transmit::Unsubscribe { broker: owned.broker, id });
                         self.end_subscription(subscription, id, why);

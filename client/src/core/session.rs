@@ -329,15 +329,14 @@ impl Session {
         self.touch(now);
     }
 
-    /// Gives a connection up: whatever else came over it, the next is a new one.
+    /// Gives a connection up that the routing does not count on any more.
     pub(super) fn give_up(&mut self, now: Time, broker: BrokerId) {
         self.transmits.push_back(Transmit::Disconnect { broker });
-        self.routing.disconnected(now, broker);
         self.lose(now, broker);
     }
 
     /// Nothing that was sent to this broker will be answered any more.
-    pub(super) fn lose(&mut self, now: Time, broker: BrokerId) {
+    fn lose(&mut self, now: Time, broker: BrokerId) {
         self.owners.retain(|_, owned| owned.broker != broker);
         let mut news = News::default();
         self.producers.values_mut().for_each(|producer| producer.disconnected(broker, &mut news));
@@ -361,8 +360,7 @@ impl Session {
         }
         if let Response::Leads(leads) = response {
             if self.routing.told(now, broker, leads) {
-                self.transmits.push_back(Transmit::Disconnect { broker: leads.leader });
-                self.lose(now, leads.leader);
+                self.give_up(now, leads.leader);
             }
             return self.touch(now);
         }
@@ -396,8 +394,7 @@ impl Session {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
         for broker in self.routing.overdue(now) {
-            self.transmits.push_back(Transmit::Disconnect { broker });
-            self.lose(now, broker);
+            self.give_up(now, broker);
         }
         let mut news = News::default();
         let mut slow = Vec::new();

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use sequor_client::protocol::{
-    Append, Appended, BrokerId, ClusterId, Delivery, End, Epoch, Incarnation, Instance, Lineage, Member,
-    Offset, Placed, Producer, ProducerId, Refusal, Request, Resolve, Resolved, Response, Revision, Sequence,
-    ServerHello, VERSION, batch::Batch,
+    Append, Appended, BrokerId, Delivery, End, Epoch, Instance, Offset, Placed, Producer, ProducerId,
+    Refusal, Request, Resolve, Resolved, Response, Revision, Sequence, batch::Batch,
 };
 
-pub(crate) const CLUSTER: ClusterId = ClusterId([7; 16]);
-const LINEAGE: Lineage = Lineage([1; 16]);
+use crate::greeting::LINEAGE;
 
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct Name {
@@ -169,21 +167,4 @@ impl Cluster {
 
 fn appended(first: Offset, count: u32, duplicate: bool, end: Offset) -> Response {
     Response::Appended(Appended { first, count, duplicate, token: None, branch: None, end, rest: Vec::new() })
-}
-
-/// What a broker of it answers to a hello.
-pub(crate) fn hello(broker: BrokerId, leader: Option<BrokerId>, members: Vec<Member>) -> ServerHello {
-    ServerHello {
-        version: VERSION,
-        cluster: CLUSTER,
-        lineage: LINEAGE,
-        broker,
-        incarnation: Incarnation([broker.0 as u8; 16]),
-        level: 1,
-        capabilities: 0,
-        batch_bytes_max: 1 << 20,
-        in_flight_batches_max: 4096,
-        leader,
-        members,
-    }
 }

@@ -21,7 +21,8 @@ use sequor_client::{
     },
 };
 
-use cluster::{CLUSTER, Cluster};
+use crate::greeting::{CLUSTER, hello};
+use cluster::Cluster;
 
 const BROKERS: [BrokerId; 3] = [BrokerId(1), BrokerId(2), BrokerId(3)];
 const MILLISECOND: u64 = 1_000;
@@ -278,7 +279,7 @@ impl World {
         match happening {
             Happening::Connected { client, broker, link } => {
                 if self.clients[client].links.get(&broker) == Some(&link) {
-                    let hello = cluster::hello(broker, self.cluster.leader, members());
+                    let hello = hello(broker, self.cluster.leader, members());
                     self.clients[client].session.handle_connected(self.now, broker, &hello);
                 }
             }

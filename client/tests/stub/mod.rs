@@ -28,7 +28,10 @@ use sequor_client::{
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use crate::cluster::{self, CLUSTER, Cluster};
+use crate::{
+    cluster::Cluster,
+    greeting::{CLUSTER, hello},
+};
 
 const BROKERS: [BrokerId; 3] = [BrokerId(1), BrokerId(2), BrokerId(3)];
 
@@ -204,11 +207,11 @@ async fn serve_stream(
     let kind = StreamKind::try_from(kind[0]).expect("the library opens known streams only");
     let mut frames = Frames { recv, decoder: Decoder::new() };
     if kind == StreamKind::Control {
-        let hello = frames.next().await?.client_hello().expect("the library's own hello");
-        assert_eq!(hello.cluster, CLUSTER);
+        let theirs = frames.next().await?.client_hello().expect("the library's own hello");
+        assert_eq!(theirs.cluster, CLUSTER);
         let leader = shared.cluster().leader;
-        let hello = cluster::hello(id, leader, shared.members.clone());
-        write_frame(&mut send, encode_server_hello(&hello).expect("a small hello")).await?;
+        let ours = hello(id, leader, shared.members.clone());
+        write_frame(&mut send, encode_server_hello(&ours).expect("a small hello")).await?;
     }
     loop {
         let frame = frames.next().await?;
