@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, stderr};
 use thiserror::Error;
 use tracing_subscriber::{
     Layer as _,
-    filter::{LevelFilter, ParseError, Targets},
+    filter::{LevelFilter, Targets},
     fmt,
     layer::SubscriberExt as _,
     registry,
@@ -17,25 +17,14 @@ use crate::{
     exit::{Exit, Verdict},
 };
 
-/// Why there is no log.
+/// Why there is no log: a word of its filter is neither a level nor says of whom one is meant.
 #[derive(Debug, Error)]
-pub(crate) enum LogError {
-    /// A word that is neither a level nor says of whom one is meant.
-    #[error(
-        "{word:?} is not a log level: it is error, warn, info, debug, trace, or a filter such as sequor_broker=debug"
-    )]
-    Level {
-        /// What was given.
-        word: String,
-    },
-    /// The filter cannot be read.
-    #[error("{filter:?} is not a log level (error, warn, info, debug, trace) and not a filter")]
-    Filter {
-        /// What was given.
-        filter: String,
-        /// What is wrong with it.
-        source: ParseError,
-    },
+#[error(
+    "{word:?} is not a log level: it is error, warn, info, debug, trace, or a filter such as sequor_broker=debug"
+)]
+pub(crate) struct LogError {
+    /// The word.
+    word: String,
 }
 
 impl Verdict for LogError {
@@ -61,20 +50,23 @@ pub(crate) fn start(cli: &Cli) -> Result<(), crate::Failure> {
     Ok(())
 }
 
-/// To the library a word that is no level is somebody of whom all is meant: a level with a wrong letter would be silence.
+/// Reads levels by commas: for all, or for one part of the program. To the library's own reader a word that is no level is
+/// somebody of whom all is meant: a level with a wrong letter would be silence.
 fn read(filter: &str) -> Result<Targets, LogError> {
-    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
-    let is_path = |word: &str| {
-        !word.is_empty() && word.chars().all(|letter| letter.is_alphanumeric() || "_:".contains(letter))
-    };
-    let is_sound = |word: &str| match word.split_once('=') {
-        Some((path, level)) => is_path(path) && is_level(level),
-        None => is_level(word),
-    };
-    match filter.split(',').find(|word| !is_sound(word)) {
-        Some(word) => Err(LogError::Level { word: word.into() }),
-        None => filter.parse().map_err(|source| LogError::Filter { filter: filter.into(), source }),
-    }
+    filter.split(',').try_fold(Targets::new(), |targets, word| {
+        let unlike = || LogError { word: word.to_owned() };
+        let level = |of: &str| of.parse::<LevelFilter>().ok().filter(|_| !of.is_empty()).ok_or_else(unlike);
+        match word.split_once('=') {
+            None => Ok(targets.with_default(level(word)?)),
+            Some((part, of)) if is_path(part) => Ok(targets.with_target(part, level(of)?)),
+            Some(_) => Err(unlike()),
+        }
+    })
+}
+
+/// Whether it can be the name of a module.
+fn is_path(part: &str) -> bool {
+    !part.is_empty() && part.chars().all(|letter| letter.is_alphanumeric() || "_:".contains(letter))
 }
 
 fn default_level(command: &Command) -> &'static str {
