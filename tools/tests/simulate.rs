@@ -2,7 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
-use std::process::{Command, Output};
+mod cluster;
+
+use std::{
+    fs,
+    process::{Child, Command, Output, Stdio},
+};
+
+use cluster::{is_ignored, wait_for};
 
 fn simulate(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sequor")).arg("simulate").args(args).output().unwrap()
@@ -64,4 +71,30 @@ fn a_quiet_world_has_no_faults() {
     let text = stdout(&simulate(&["--replay", "1", "--profile", "quiet", "-o", "json"]));
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&json["script"], &json["deaths"]), (&serde_json::json!([]), &0.into()));
+}
+
+/// How long it has computed, in ticks of ten milliseconds.
+fn computed(running: &Child) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", running.id())).unwrap();
+    // Behind the name, which is in brackets, the user time is the twelfth.
+    stat.rsplit_once(')').unwrap().1.split_whitespace().nth(11).unwrap().parse().unwrap()
+}
+
+#[test]
+fn who_is_ended_tells_how_far_it_came() {
+    if is_ignored(15) {
+        return;
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sequor"));
+    command.args(["simulate", "--seeds", "1000", "--threads", "2", "-o", "json"]);
+    let running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("the first seeds", || (computed(&running) > 20).then_some(()));
+    let id = running.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let out = running.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(143), "{said}");
+    assert!(said.contains("SIGTERM"), "{said}");
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert!((1..1000).contains(&json["seeds"].as_u64().unwrap()), "{json}");
 }

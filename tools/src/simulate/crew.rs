@@ -4,7 +4,7 @@ use std::{
     num::NonZeroUsize,
     ops::Range,
     sync::{
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
     thread,
@@ -24,8 +24,15 @@ pub(super) struct Ended {
     pub(super) broken: Option<(u64, Violation)>,
 }
 
-/// Runs the seeds until one of them breaks a promise.
-pub(super) fn run(seeds: Range<u64>, profile: Profile, threads: NonZeroUsize, bar: &ProgressBar) -> Ended {
+/// Runs the seeds until one of them breaks a promise, or somebody says stop: then the threads end the seeds that they are
+/// at, and begin no other, so what is done is a whole range of seeds in both cases.
+pub(super) fn run(
+    seeds: Range<u64>,
+    profile: Profile,
+    threads: NonZeroUsize,
+    bar: &ProgressBar,
+    stop: &AtomicBool,
+) -> Ended {
     let next = AtomicU64::new(seeds.start);
     let (tell, told) = mpsc::channel();
     let mut ended = Ended { total: Summary::default(), done: 0, broken: None };
@@ -33,14 +40,14 @@ pub(super) fn run(seeds: Range<u64>, profile: Profile, threads: NonZeroUsize, ba
         for _ in 0..threads.get() {
             let (tell, next) = (tell.clone(), &next);
             scope.spawn(move || {
-                loop {
+                while !stop.load(Ordering::Relaxed) {
                     let take = |seed| (seed < seeds.end).then(|| seed + 1);
                     let Ok(seed) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) else {
                         return;
                     };
                     let outcome = sim::run(seed, profile);
                     if outcome.is_err() {
-                        next.store(seeds.end, Ordering::Relaxed);
+                        stop.store(true, Ordering::Relaxed);
                     }
                     if tell.send((seed, outcome)).is_err() {
                         return;

@@ -10,14 +10,20 @@ mod report;
 use std::{
     io::{self, IsTerminal as _},
     num::NonZeroUsize,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Instant,
 };
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
-use sequor_broker::sim;
+use sequor_broker::sim::{self, Violation};
 use thiserror::Error;
+use tokio::task::{self, JoinError};
 
 use self::{
     crew::Ended,
@@ -26,6 +32,7 @@ use self::{
 use crate::{
     cli::{Shape, number},
     exit::{Exit, Failure, Verdict},
+    interruption::{Interruption, Interruptions},
     output,
 };
 
@@ -36,6 +43,8 @@ const SEEDS_THAT_REACH_ALL: u64 = 1000;
 #[command(after_help = "\
 A failure prints its seed, and the fewest of its faults that still show it. The same seed gives the same run on every
 machine, as long as the program is the same.
+
+Ctrl-C and SIGTERM end it early: what came of the seeds so far is told, and their number.
 
 Exit code 1: a promise was broken, or a state that has to be met was not, in a thousand seeds or more.
 
@@ -133,15 +142,18 @@ pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
     let (start, seeds) = args.replay.map_or((args.start, args.seeds), |seed| (seed, 1));
     let end = start.checked_add(seeds).ok_or(SimulateError::NoSuchSeeds { start, seeds })?;
     let threads = args.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+    let mut interruptions = Interruptions::listen()?;
     let bar = progress(seeds);
     let begun = Instant::now();
-    let Ended { total, done, broken } = crew::run(start..end, profile, threads, &bar);
+    let (Ended { total, done, broken }, interruption) =
+        play(start..end, profile, threads, &bar, &mut interruptions).await?;
     let took = begun.elapsed();
     bar.finish_and_clear();
-    let broken = broken.map(|(seed, violation)| match args.no_shrink {
-        true => Broken::whole(seed, profile, &violation),
-        false => Broken::shrunk(seed, profile, &violation),
-    });
+    let broken = match broken {
+        Some((seed, violation)) if args.no_shrink => Some(Broken::whole(seed, profile, &violation)),
+        Some((seed, violation)) => Some(shrink(seed, profile, violation, &mut interruptions).await),
+        None => None,
+    };
     let script = args.replay.map(|seed| sim::script(seed, profile).lines().collect());
     let report = Report { start, profile, done, took, total, script, broken };
     output::print(&match args.output {
@@ -155,7 +167,47 @@ pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
     if done >= SEEDS_THAT_REACH_ALL && !missing.is_empty() {
         return Err(SimulateError::NeverMet { seeds: done, missing }.into());
     }
-    Ok(())
+    Ok(interruption.map_or(Ok(()), Err)?)
+}
+
+/// Runs the seeds, or as many as there is time for until a signal. A second signal does not wait for those that are begun.
+async fn play(
+    seeds: Range<u64>,
+    profile: sim::Profile,
+    threads: NonZeroUsize,
+    bar: &ProgressBar,
+    interruptions: &mut Interruptions,
+) -> Result<(Ended, Option<Interruption>), Interruption> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut running = task::spawn_blocking({
+        let (bar, stop) = (bar.clone(), Arc::clone(&stop));
+        move || crew::run(seeds, profile, threads, &bar, &stop)
+    });
+    let ended = |ended: Result<_, JoinError>| ended.expect("a seed that panics is one that breaks a promise");
+    tokio::select! {
+        all = &mut running => Ok((ended(all), None)),
+        interruption = interruptions.next() => {
+            stop.store(true, Ordering::Relaxed);
+            tokio::select! {
+                some = running => Ok((ended(some), Some(interruption))),
+                again = interruptions.next() => Err(again),
+            }
+        }
+    }
+}
+
+/// What breaks a promise in this seed: the least that does, or all of it if a signal says that nobody waits for the least.
+async fn shrink(
+    seed: u64,
+    profile: sim::Profile,
+    violation: Violation,
+    interruptions: &mut Interruptions,
+) -> Broken {
+    let whole = Broken::whole(seed, profile, &violation);
+    tokio::select! {
+        shrunk = task::spawn_blocking(move || Broken::shrunk(seed, profile, &violation)) => shrunk.unwrap_or(whole),
+        _ = interruptions.next() => whole,
+    }
 }
 
 fn progress(seeds: u64) -> ProgressBar {
