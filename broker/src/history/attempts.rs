@@ -81,6 +81,19 @@ impl Attempts {
         same
     }
 
+    /// Cuts the attempt in this place behind so many records; the place of the rest. None if it does not have more.
+    pub(super) fn cut(&mut self, place: usize, count: u32) -> Option<usize> {
+        let attempt = &mut self.list[place];
+        if count == 0 || count >= attempt.count {
+            return None;
+        }
+        let (first, rest) = (attempt.first + u64::from(count), attempt.count - count);
+        let rest = Attempt { first, count: rest, ..attempt.clone() };
+        attempt.count = count;
+        self.list.push(rest);
+        Some(self.list.len() - 1)
+    }
+
     fn join(&mut self, first: u64, end: u64, digest: Digest) -> bool {
         let sums = &mut self.sums;
         let from = *self.edges.entry(first).or_insert_with(|| {

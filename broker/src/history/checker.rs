@@ -101,8 +101,10 @@ pub struct Checker {
     told: Vec<Told>,
     /// Open questions for the end, and what it was at least when they were asked.
     questions: HashMap<u64, u64>,
-    /// One past the highest offset that was acknowledged.
-    acknowledged: u64,
+    /// One past the highest offset that anybody knows to be written.
+    known_end: u64,
+    /// The furthest end that was told, and in answer to which question.
+    told_end: (u64, u64),
     held: Held,
     /// Whose log `held` is.
     reference: Option<u64>,
@@ -125,6 +127,7 @@ impl Checker {
         match event {
             Event::Began { brokers } => self.brokers = Some(*brokers),
             Event::Invoked { .. } => self.invoked(event),
+            Event::Cut { id, count, rest } => self.cut(*id, *count, *rest),
             Event::Written { id, places, duplicate } => self.written(*id, places, *duplicate),
             Event::Known { id } => {
                 self.seen.known += 1;
@@ -148,11 +151,12 @@ impl Checker {
                 self.told.push(Told::Committed { producer, sequence: *sequence, offset: *offset });
             }
             Event::Asked { id } => {
-                if self.questions.insert(*id, self.acknowledged).is_some() {
+                if self.questions.insert(*id, self.known_end).is_some() {
                     self.unsound(format!("question {id} is asked twice"));
                 }
             }
             Event::Answered { id, end } => self.answered(*id, *end),
+            Event::Subscribed { reader, from } => self.subscribed(*reader, *from),
             Event::Read { reader, run } => self.read(*reader, run),
             Event::Held { broker, run } => self.log_holds(*broker, run),
             Event::GaveUp { broker, producer, first, end } => {
@@ -161,6 +165,12 @@ impl Checker {
             Event::Ended { broker, end } => self.log_ends(*broker, *end),
             Event::Fault { .. } => self.seen.faults += 1,
         }
+    }
+
+    /// The first thing so far that was broken.
+    #[must_use]
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violations.first()
     }
 
     /// Judges the whole.
@@ -219,7 +229,7 @@ impl Checker {
     fn invoked(&mut self, event: &Event) {
         let Event::Invoked { id, producer, epoch, first, count, digest } = event else { return };
         self.seen.requests += 1;
-        let (log_end, number) = (self.acknowledged, self.id(producer));
+        let (log_end, number) = (self.known_end, self.id(producer));
         let attempts = &mut self.attempts[number as usize];
         let place = attempts.count();
         let same = attempts.add(*epoch, *first, *count, *digest, log_end);
@@ -230,6 +240,17 @@ impl Checker {
         }
         if self.open.insert(*id, (number, place)).is_some() {
             self.unsound(format!("attempt {id} begins twice"));
+        }
+    }
+
+    fn cut(&mut self, id: u64, count: u32, rest: u64) {
+        let behind = self.open.get(&id).copied().and_then(|(producer, place)| {
+            let place = self.attempts[producer as usize].cut(place, count)?;
+            Some((producer, place))
+        });
+        let is_cut = behind.is_some_and(|behind| self.open.insert(rest, behind).is_none());
+        if !is_cut {
+            self.unsound(format!("attempt {id} cannot be cut behind {count} records, to begin {rest} there"));
         }
     }
 
@@ -248,7 +269,7 @@ impl Checker {
                 self.violated(Violation::OutOfTime { producer, sequence, offset, end: floor });
             }
             first += u64::from(place.count);
-            self.acknowledged = self.acknowledged.max(place.offset + u64::from(place.count));
+            self.known_end = self.known_end.max(place.offset + u64::from(place.count));
         }
     }
 
@@ -265,10 +286,19 @@ impl Checker {
 
     fn answered(&mut self, id: u64, told: u64) {
         self.seen.ends += 1;
+        self.known_end = self.known_end.max(told);
+        self.told_end = self.told_end.max((told, id));
         match self.questions.remove(&id) {
             Some(end) if told < end => self.violated(Violation::StaleEnd { id, told, end }),
             Some(_) => {}
             None => self.unsound(format!("question {id} is answered and was not asked")),
+        }
+    }
+
+    fn subscribed(&mut self, reader: u64, from: u64) {
+        let reading = Reading { next: Some(from), runs: Vec::new() };
+        if self.readings.insert(reader, reading).is_some() {
+            self.unsound(format!("reader {reader} begins twice"));
         }
     }
 
@@ -277,6 +307,7 @@ impl Checker {
         let run = HeldRun::new(self.id(&run.producer), run);
         let reading = self.readings.entry(reader).or_default();
         let expected = reading.next.replace(run.end_offset()).unwrap_or(run.offset);
+        self.known_end = self.known_end.max(run.end_offset());
         reading.runs.push(run);
         if expected != run.offset {
             self.violated(Violation::Misread { reader, expected, found: run.offset });
@@ -354,6 +385,10 @@ impl Checker {
 /// The last judgement.
 impl Checker {
     fn check_ends(&mut self) {
+        let (told, id) = self.told_end;
+        if told > self.held.end() {
+            self.violated(Violation::EndBeyond { id, told, end: self.held.end() });
+        }
         let Some(reference) = self.reference else { return };
         let (expected, runs, given_up) = (self.held.end(), self.held.runs.len(), self.held.given_up.len());
         let others: Vec<_> = std::mem::take(&mut self.others).into_iter().collect();
@@ -458,9 +493,15 @@ impl Checker {
         for told in std::mem::take(&mut self.told) {
             match told {
                 Told::Sealed { producer, sequence } => {
-                    if let Some(offset) = self.held.find(producer, sequence) {
-                        let producer = self.name(producer);
-                        self.violated(Violation::SealedAndWritten { producer, sequence, offset });
+                    let offset = self.held.find(producer, sequence);
+                    let is_used_up = self.held.is_used_up(producer, sequence);
+                    let producer = self.name(producer);
+                    match offset {
+                        Some(offset) => {
+                            self.violated(Violation::SealedAndWritten { producer, sequence, offset });
+                        }
+                        None if is_used_up => {}
+                        None => self.violated(Violation::SealedAndOpen { producer, sequence }),
                     }
                 }
                 Told::Committed { producer, sequence, offset: None } => {

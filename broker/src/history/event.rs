@@ -64,6 +64,15 @@ pub enum Event {
         /// Of its records.
         digest: Digest,
     },
+    /// The library cut an attempt in two, to get an outcome for each: it ends earlier, and the rest is another one.
+    Cut {
+        /// Which attempt.
+        id: u64,
+        /// How many records it keeps.
+        count: u32,
+        /// Number of the attempt that has the others; never used before.
+        rest: u64,
+    },
     /// Its caller was told that it is written.
     Written {
         /// Which attempt.
@@ -120,7 +129,14 @@ pub enum Event {
         /// One past the last offset.
         end: u64,
     },
-    /// A reader was given a batch. The first one says where it began.
+    /// A reader begins here.
+    Subscribed {
+        /// Which reader: another one for each beginning.
+        reader: u64,
+        /// The offset that it is to be given first.
+        from: u64,
+    },
+    /// A reader was given a batch. Without a `subscribed` before, the first one says where it began.
     Read {
         /// Which reader: another one for each beginning.
         reader: u64,

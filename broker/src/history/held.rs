@@ -122,6 +122,11 @@ impl Held {
         self.runs[..behind].last().filter(|run| offset < run.end_offset())
     }
 
+    /// Whether a number is written or given up: nothing can come to lie under it any more.
+    pub(super) fn is_used_up(&self, producer: u32, sequence: u64) -> bool {
+        self.streams.get(producer as usize).is_some_and(|stream| sequence < stream.next)
+    }
+
     /// The offset at which a number lies.
     pub(super) fn find(&self, producer: u32, sequence: u64) -> Option<u64> {
         let places = &self.streams.get(producer as usize)?.runs;

@@ -28,9 +28,9 @@
 //! 4. Every batch has the content that was sent under its numbers.
 //! 5. Offsets are dense from 0, and all logs are the same.
 //! 6. Readers were given the log, from where they began, without gap or repeat.
-//! 7. What was begun after something else was acknowledged lies behind it; the end of the log, when it is asked for, lies
-//!    behind all that was acknowledged before the question.
-//! 8. A number that was called sealed is in no log; one that was called committed is in all of them.
+//! 7. What was begun after something else was acknowledged, read, or told to be the end, lies behind it; so does the end of
+//!    the log that is asked for after it. An end that was told is there.
+//! 8. A number that was called sealed is given up by an entry of the log; one that was called committed is in all logs.
 //!
 //! What is unknown may be there or not, once.
 

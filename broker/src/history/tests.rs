@@ -168,7 +168,11 @@ fn a_wrongly_sealed_number_is_found() {
     assert_finds(&judge_with(&clients, &[run(0, "a", 0)]), |violation| {
         matches!(violation, Violation::SealedAndWritten { sequence: 3, offset: 3, .. })
     });
-    assert!(judge_with(&clients, &[]).holds());
+    assert_finds(&judge_with(&clients, &[]), |violation| {
+        matches!(violation, Violation::SealedAndOpen { sequence: 3, .. })
+    });
+    let gave_up = Event::GaveUp { broker: 1, producer: "a".into(), first: 0, end: 4 };
+    assert!(judge(&[&clients[..], &[gave_up], &log(1, &[])].concat()).holds());
     let committed = Event::Committed { producer: "a".into(), sequence: 3, offset: None };
     assert_finds(&judge_with(&[invoked(1, "a", 0), committed], &[]), Violation::is_loss);
 }
@@ -260,6 +264,24 @@ fn a_batch_in_several_places_is_looked_for_in_all_of_them() {
 }
 
 #[test]
+fn the_parts_of_a_batch_that_was_cut_have_outcomes_of_their_own() {
+    let part =
+        |id, offset, count| Event::Written { id, places: vec![Place { offset, count }], duplicate: false };
+    let cut = |id, count| Event::Cut { id, count, rest: 9 };
+    let clients = [invoked(1, "a", 0), cut(1, 3), part(1, 0, 3), refused(9)];
+    let verdict = judge_with(&clients, &[run_of(0, "a", 1, 0, 3)]);
+    assert!(verdict.holds(), "{verdict:?}");
+    assert_finds(&judge_with(&clients, &[run(0, "a", 0)]), |violation| {
+        matches!(violation, Violation::RefusedAndWritten { sequence: 3, .. })
+    });
+    assert_finds(&judge_with(&clients, &[]), |violation| matches!(violation, Violation::Lost { .. }));
+    for wrong in [cut(1, 0), cut(1, COUNT), cut(2, 1), Event::Cut { id: 1, count: 1, rest: 1 }] {
+        let verdict = judge_with(&[invoked(1, "a", 0), wrong], &[]);
+        assert_finds(&verdict, |violation| matches!(violation, Violation::Unsound(_)));
+    }
+}
+
+#[test]
 fn logs_that_differ_are_found() {
     let mut events = clients();
     events.extend(log(1, &runs()));
@@ -302,6 +324,14 @@ fn readers_are_given_the_log() {
     assert_finds(&with(&[read(1, run(16, "a", 12))]), |violation| {
         matches!(violation, Violation::ReadDiffers { offset: 16, .. })
     });
+    let subscribed = Event::Subscribed { reader: 1, from: 4 };
+    assert!(with(&[subscribed.clone(), read(1, run(4, "b", 0))]).holds());
+    assert_finds(&with(&[subscribed.clone(), read(1, run(8, "a", 4))]), |violation| {
+        matches!(violation, Violation::Misread { expected: 4, found: 8, .. })
+    });
+    assert_finds(&with(&[subscribed.clone(), subscribed]), |violation| {
+        matches!(violation, Violation::Unsound(_))
+    });
 }
 
 #[test]
@@ -317,6 +347,16 @@ fn what_begins_later_lies_behind() {
     };
     assert!(ask(16).holds());
     assert_finds(&ask(15), |violation| matches!(violation, Violation::StaleEnd { told: 15, end: 16, .. }));
+    assert_finds(&ask(17), |violation| matches!(violation, Violation::EndBeyond { told: 17, end: 16, .. }));
+    // Whoever was given a record, or told of an end, has no less to expect of the next question, nor of the next batch.
+    let asked = |told| [Event::Asked { id: 1 }, Event::Answered { id: 1, end: told }];
+    let read = Event::Read { reader: 1, run: run(0, "a", 0) };
+    let late = judge_with(&[&[invoked(1, "a", 0), read][..], &asked(3)].concat(), &[run(0, "a", 0)]);
+    assert_finds(&late, |violation| matches!(violation, Violation::StaleEnd { told: 3, end: 4, .. }));
+    let clients = [&[invoked(1, "a", 0)][..], &asked(4), &[invoked(2, "b", 0), written(2, 0)]].concat();
+    assert_finds(&judge_with(&clients, &[run(0, "b", 0), run(4, "a", 0)]), |violation| {
+        matches!(violation, Violation::OutOfTime { sequence: 0, offset: 0, end: 4, .. })
+    });
 }
 
 #[test]

@@ -92,6 +92,14 @@ pub enum Violation {
         /// Its place.
         offset: u64,
     },
+    /// Called sealed, and neither written nor given up by any entry: it could still be written.
+    #[error("SEALED AND OPEN: {producer}/{sequence} was called sealed, and nothing in the log gives it up")]
+    SealedAndOpen {
+        /// Whose.
+        producer: String,
+        /// The number.
+        sequence: u64,
+    },
     /// Nobody sent it, under this epoch.
     #[error(
         "FROM NOWHERE: nobody sent {producer}/{sequence} under epoch {epoch}; it lies at offset {offset}"
@@ -188,6 +196,16 @@ pub enum Violation {
         /// Where the log had ended, at least.
         end: u64,
     },
+    /// An end of the log that the log does not reach.
+    #[error("LOST: question {id} was answered with end {told}, and the log ends at {end}")]
+    EndBeyond {
+        /// Which question.
+        id: u64,
+        /// The answer.
+        told: u64,
+        /// Where the log ends.
+        end: u64,
+    },
     /// The history itself makes no sense: whoever wrote it is wrong.
     #[error("NO HISTORY: {0}")]
     Unsound(String),
@@ -197,7 +215,10 @@ impl Violation {
     /// Whether acknowledged records are not where they have to be.
     #[must_use]
     pub fn is_loss(&self) -> bool {
-        matches!(self, Self::Lost { .. } | Self::Missing { .. } | Self::Misplaced { .. })
+        matches!(
+            self,
+            Self::Lost { .. } | Self::Missing { .. } | Self::Misplaced { .. } | Self::EndBeyond { .. }
+        )
     }
 
     /// Whether records are there twice.

@@ -12,19 +12,22 @@ use std::time::Duration;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use sequor_client::core::{
-    AppendRefused, Call, Config, Event as News, Failure, Numbers, OpenFailure, ProducerKey, Session, Style,
-    SubscriptionKey, Time as ClientTime,
+    AppendRefused, Call, Config, Event as News, Failure, Numbers, OpenFailure, Placed, ProducerKey, Session,
+    Style, SubscriptionKey, Time as ClientTime,
 };
 use sequor_client::protocol::batch::BatchBuilder;
 use sequor_client::protocol::{
-    Acks, BrokerId, Codec, Epoch, Member, Offset, ProducerId, Refusal, Resolve, Retire, Sequence, Span,
+    Acks, BrokerId, Codec, Epoch, Member, Offset, ProducerId, Refusal, Resolve, Resolved, Retire, Sequence,
+    Span,
 };
 
 use super::chance::{chance, within};
-use super::content::{content, session_name};
-use super::judge::{Judge, Violation};
+use super::content::{self, content, session_name};
+use super::judge::Violation;
 use super::machine::CLUSTER;
+use super::recorder::{Recorder, Sent};
 use crate::core::time::Time;
+use crate::history::{Digest, Event, Place};
 
 /// Names that clients write under at the beginning; each has one client.
 const NAMES: usize = 3;
@@ -69,8 +72,10 @@ pub(super) struct Client {
     is_idle: bool,
     /// Names that are being closed.
     retiring: BTreeMap<Call, String>,
-    /// Questions for the end of the log, with the end that was known when they were asked.
-    ends: BTreeMap<Call, Offset>,
+    /// Batches without an outcome.
+    sent: Sent,
+    /// Questions for the end of the log.
+    ends: BTreeMap<Call, u64>,
     /// Questions for one number.
     resolving: BTreeMap<Call, (String, Sequence)>,
     /// How many brokers there are.
@@ -110,12 +115,11 @@ enum Writer {
 
 impl Client {
     /// The clients that a world begins with. They read from the start of the log.
-    pub(super) fn crowd(brokers: u64, random: &mut ChaCha8Rng, judge: &mut Judge) -> Vec<Self> {
+    pub(super) fn crowd(brokers: u64, random: &mut ChaCha8Rng) -> Vec<Self> {
         let client = |number| {
             let name = format!("writer-{number}");
             let mut client = Self::new(brokers, name, 1 + number as u64, random.next_u64());
             client.nameless = number == 0 && chance(random, 500);
-            judge.began(client.reader, Offset(0));
             client
         };
         (0..NAMES).map(client).collect()
@@ -140,6 +144,7 @@ impl Client {
             nameless: false,
             is_idle: false,
             retiring: BTreeMap::new(),
+            sent: Sent::default(),
             ends: BTreeMap::new(),
             resolving: BTreeMap::new(),
             brokers,
@@ -156,12 +161,12 @@ impl Client {
     }
 
     /// It dies; its successor has the same name, knows nothing, and reads on from a record that it has seen before.
-    pub(super) fn replace(&mut self, now: Time, judge: &mut Judge) {
+    pub(super) fn replace(&mut self, now: Time, recorder: &mut Recorder) -> Result<(), Violation> {
         let position = self.session.position(self.subscription).unwrap_or_default();
         let from = Offset(within(&mut self.random, (0, position.0)));
-        judge.began(self.reader + 1, from);
         (self.session, self.subscription) = begin(self.brokers, &mut self.random, now, from);
         self.retiring.clear();
+        self.sent.forget();
         self.ends.clear();
         self.resolving.clear();
         self.generation += 1;
@@ -171,6 +176,7 @@ impl Client {
         if !matches!(self.writer, Writer::Retired) {
             self.writer = Writer::Closed { until: now };
         }
+        recorder.record(&Event::Subscribed { reader: self.reader, from: from.0 })
     }
 
     /// It stops for a while, as after SIGSTOP; false if it is stopped already or retired.
@@ -210,18 +216,18 @@ impl Client {
     }
 
     /// Writes what is due, and says when the next thing is.
-    pub(super) fn write(&mut self, now: Time, judge: &Judge) -> Time {
+    pub(super) fn write(&mut self, now: Time, recorder: &mut Recorder) -> Result<Time, Violation> {
         match self.writer {
             Writer::Closed { until } if until <= now => {
                 self.open(now);
-                NEVER
+                Ok(NEVER)
             }
             Writer::Open { until, .. } if until <= now => {
-                self.ask(now, judge);
-                self.append(now)
+                self.ask(now, recorder)?;
+                self.append(now, recorder)
             }
-            Writer::Closed { until } | Writer::Open { until, .. } => until,
-            Writer::Opening { .. } | Writer::Retired => NEVER,
+            Writer::Closed { until } | Writer::Open { until, .. } => Ok(until),
+            Writer::Opening { .. } | Writer::Retired => Ok(NEVER),
         }
     }
 
@@ -244,33 +250,44 @@ impl Client {
         self.writer = Writer::Opening { key, from };
     }
 
-    fn append(&mut self, now: Time) -> Time {
-        let Writer::Open { key, id, epoch, next, in_flight, .. } = self.writer else { return NEVER };
+    fn append(&mut self, now: Time, recorder: &mut Recorder) -> Result<Time, Violation> {
+        let Writer::Open { key, id, epoch, next, in_flight, .. } = self.writer else { return Ok(NEVER) };
         if self.stopping && (self.acknowledged_since_calm || in_flight > 0) {
-            return NEVER;
+            return Ok(NEVER);
         }
         let codec = if chance(&mut self.random, 250) { Codec::Lz4 } else { Codec::None };
-        let mut builder = BatchBuilder::new().packed(codec);
-        for sequence in (next.0..).take(count(&mut self.random)) {
-            let value = content(&self.name, Sequence(sequence));
+        let (mut builder, mut digest) = (BatchBuilder::new().packed(codec), Digest::default());
+        for sequence in (next.0..).map(Sequence).take(count(&mut self.random)) {
+            let value = content(&self.name, sequence);
             builder.push_value(None, &value, 0).expect("a dozen small records fit a batch");
+            digest = digest + content::digest(&self.name, sequence, &value);
         }
-        let count = builder.count() as u64;
+        let count = u32::try_from(builder.count()).expect("a dozen records");
         let patience = if self.impatient && !self.stopping { SHORT_DEADLINE_US } else { DEADLINE_US };
         let deadline = client_time(now + within(&mut self.random, patience));
         let until = now + self.think();
         match self.session.append(client_time(now), key, builder, deadline) {
             Ok(first) => {
                 assert_eq!(first, next, "the library numbers batches without gap");
-                let (next, in_flight) = (next.plus(count), in_flight + count);
+                let (attempt, producer) = (recorder.id(), self.name.clone());
+                self.sent.begin(key, first, attempt, count);
+                recorder.record(&Event::Invoked {
+                    id: attempt,
+                    producer,
+                    epoch: epoch.0,
+                    first: first.0,
+                    count,
+                    digest,
+                })?;
+                let (next, in_flight) = (next.plus(count.into()), in_flight + u64::from(count));
                 self.writer = Writer::Open { key, id, epoch, next, in_flight, until };
-                until
+                Ok(until)
             }
             // There will be an event when there is room, or when the producer is over.
-            Err(AppendRefused::Full) => NEVER,
+            Err(AppendRefused::Full) => Ok(NEVER),
             Err(_) => {
                 self.reopen(now);
-                now
+                Ok(now)
             }
         }
     }
@@ -283,21 +300,23 @@ impl Client {
     }
 
     /// Asks for the end of the log, or what became of a number, now and then.
-    fn ask(&mut self, now: Time, judge: &Judge) {
+    fn ask(&mut self, now: Time, recorder: &mut Recorder) -> Result<(), Violation> {
         let asked = self.ends.len() + self.resolving.len();
         if asked >= QUESTIONS_MAX || !chance(&mut self.random, ASKS_PER_MILLE) {
-            return;
+            return Ok(());
         }
         let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
-        let Writer::Open { id, epoch, next, .. } = self.writer else { return };
+        let Writer::Open { id, epoch, next, .. } = self.writer else { return Ok(()) };
         if chance(&mut self.random, 500) {
-            let call = self.session.end(client_time(now), deadline);
-            self.ends.insert(call, judge.least_end());
+            let question = recorder.id();
+            self.ends.insert(self.session.end(client_time(now), deadline), question);
+            recorder.record(&Event::Asked { id: question })
         } else {
             let sequence = Sequence(within(&mut self.random, (0, next.0 + 3)));
             let resolve = Resolve { producer: id, epoch, sequence, seal: false };
             let call = self.session.resolve(client_time(now), resolve, deadline);
             self.resolving.insert(call, (self.name.clone(), sequence));
+            Ok(())
         }
     }
 
@@ -338,7 +357,7 @@ impl Client {
     }
 
     /// Takes one piece of news of the library's.
-    pub(super) fn take(&mut self, now: Time, news: News, judge: &mut Judge) -> Result<(), Violation> {
+    pub(super) fn take(&mut self, now: Time, news: News, recorder: &mut Recorder) -> Result<(), Violation> {
         match news {
             News::Opened { producer, state } => {
                 let (key, id, epoch) = (producer, state.id, state.epoch);
@@ -355,28 +374,33 @@ impl Client {
                     self.fail(now, Some(refusal).filter(|refusal| **refusal == Refusal::Retired));
                 }
             }
-            News::Acked { first, count, offset, rest, .. } => {
-                self.acknowledged(first, count, offset, &rest, judge);
+            News::Acked { producer, first, count, offset, duplicate, rest } => {
+                let id = self.sent.end(producer, first, count, recorder)?;
+                recorder.record(&Event::Written { id, places: places(count, offset, &rest), duplicate })?;
+                self.certain = self.certain.max(first.plus(count.into()));
+                self.acknowledged_since_calm |= self.stopping;
                 self.ended(now, count);
             }
-            News::Known { first, count, .. } => {
-                judge.known(&self.name, first, count);
+            News::Known { producer, first, count } => {
+                let id = self.sent.end(producer, first, count, recorder)?;
+                recorder.record(&Event::Known { id })?;
                 self.ended(now, count);
             }
-            News::Failed { first, count, why, .. } => {
-                if let Writer::Open { epoch, .. } = self.writer {
-                    judge.disclaimed(&self.name, epoch, first, count);
-                }
+            News::Failed { producer, first, count, why } => {
+                let id = self.sent.end(producer, first, count, recorder)?;
+                recorder.record(&Event::Refused { id, why: format!("{why:?}") })?;
                 self.ended(now, count);
                 self.fail(now, if let Failure::Refused(refusal) = &why { Some(refusal) } else { None });
             }
-            News::Unknown { count, last, .. } => {
+            News::Unknown { producer, first, count, last } => {
+                let id = self.sent.end(producer, first, count, recorder)?;
+                recorder.record(&Event::Unknown { id, why: format!("{last:?}") })?;
                 self.ended(now, count);
                 self.fail(now, last.as_ref());
             }
             News::Retired { call, retired } => {
                 let name = self.retiring.remove(&call).unwrap_or_default();
-                judge.retired(&name, retired.next);
+                recorder.retired(&name, retired.next);
                 if name == self.name {
                     self.rename(now);
                 }
@@ -384,7 +408,7 @@ impl Client {
             News::Records { batches, names, .. } => {
                 self.names.extend(names);
                 for placed in batches {
-                    self.read(&placed, judge)?;
+                    self.read(&placed, recorder)?;
                 }
             }
             News::SubscriptionEnded { why, .. } => {
@@ -396,13 +420,21 @@ impl Client {
             // What the leader alone has is no promise.
             News::Accepted { .. } => {}
             News::EndIs { call, end } => {
-                if let Some(least) = self.ends.remove(&call) {
-                    judge.ended(least, end.end)?;
+                if let Some(id) = self.ends.remove(&call) {
+                    recorder.record(&Event::Answered { id, end: end.end.0 })?;
                 }
             }
             News::Resolved { call, resolved } => {
-                if let Some((name, sequence)) = self.resolving.remove(&call) {
-                    judge.resolved(&name, sequence, resolved);
+                if let Some((producer, sequence)) = self.resolving.remove(&call) {
+                    let sequence = sequence.0;
+                    match resolved {
+                        Resolved::Committed { offset } => {
+                            let offset = offset.map(|offset| offset.0);
+                            recorder.record(&Event::Committed { producer, sequence, offset })?;
+                        }
+                        Resolved::Sealed => recorder.record(&Event::Sealed { producer, sequence })?,
+                        Resolved::Open => {}
+                    }
                 }
             }
             News::Connected { .. } | News::Found { .. } | News::StatusIs { .. } | News::Listed { .. } => {}
@@ -414,24 +446,6 @@ impl Client {
         Ok(())
     }
 
-    fn acknowledged(
-        &mut self,
-        first: Sequence,
-        count: u32,
-        offset: Offset,
-        rest: &[Span],
-        judge: &mut Judge,
-    ) {
-        let scattered: u32 = rest.iter().map(|span| span.count).sum();
-        let mut at = first;
-        for span in [Span { offset, count: count - scattered }].iter().chain(rest) {
-            judge.promised(&self.name, at, span.count, span.offset);
-            at = at.plus(span.count.into());
-        }
-        self.certain = self.certain.max(at);
-        self.acknowledged_since_calm |= self.stopping;
-    }
-
     fn ended(&mut self, now: Time, count: u32) {
         if let Writer::Open { in_flight, until, .. } = &mut self.writer {
             *in_flight = in_flight.saturating_sub(count.into());
@@ -441,19 +455,20 @@ impl Client {
         }
     }
 
-    fn read(&self, placed: &sequor_client::core::Placed, judge: &mut Judge) -> Result<(), Violation> {
-        let producer = placed.batch.producer();
-        let session = session_name(producer);
-        let name = self.names.get(&producer).unwrap_or(&session);
-        for (at, record) in (0u64..).zip(placed.batch.records()).skip(placed.skip as usize) {
-            let record =
-                record.map_err(|error| Violation(format!("a delivered record is unreadable: {error}")))?;
-            let value = record.value.unwrap_or_default();
-            let sequence = placed.batch.first_sequence().plus(at);
-            judge.delivered(self.reader, placed.offset.plus(at), name, sequence, &value)?;
-        }
-        Ok(())
+    fn read(&self, placed: &Placed, recorder: &mut Recorder) -> Result<(), Violation> {
+        let Placed { offset, batch, skip, .. } = placed;
+        let session = session_name(batch.producer());
+        let name = self.names.get(&batch.producer()).unwrap_or(&session);
+        let run = content::run(name, *offset, batch, *skip)?;
+        recorder.record(&Event::Read { reader: self.reader, run })
     }
+}
+
+/// Where the records of a batch lie, in their order.
+fn places(count: u32, offset: Offset, rest: &[Span]) -> Vec<Place> {
+    let scattered: u32 = rest.iter().map(|span| span.count).sum();
+    let spans = [Span { offset, count: count - scattered }].into_iter().chain(rest.iter().copied());
+    spans.map(|Span { offset, count }| Place { offset: offset.0, count }).collect()
 }
 
 pub(super) const NEVER: Time = Time(u64::MAX);

@@ -288,8 +288,8 @@ impl World {
             }
             Fault::Reset { client } => self.reset_client(client),
             Fault::Garble { client } => self.garble(client),
-            Fault::Replace { client } => self.replace_client(client),
-            Fault::Zombie { client, for_us } => self.make_zombie(client, for_us),
+            Fault::Replace { client } => return self.replace_client(client),
+            Fault::Zombie { client, for_us } => return self.make_zombie(client, for_us),
             Fault::Retire { client } => self.retire_producer(client),
         }
         Ok(())

@@ -1,7 +1,13 @@
 //! What clients write: a function of a producer's name and a sequence, so that whoever judges needs no copy of it.
 
+use std::fmt;
+
 use bytes::Bytes;
-use sequor_client::protocol::{ProducerId, Sequence};
+use sequor_client::protocol::batch::Batch;
+use sequor_client::protocol::{Offset, ProducerId, Sequence};
+
+use super::judge::Violation;
+use crate::history::{Digest, Run};
 
 /// What a session's producer is called here: it has no name.
 pub(super) fn session_name(id: ProducerId) -> String {
@@ -17,6 +23,40 @@ pub(super) fn content(producer: &str, sequence: Sequence) -> Bytes {
 /// The length varies so that batches and blocks do too.
 fn padding(sequence: Sequence) -> usize {
     usize::try_from((sequence.0.wrapping_mul(2_654_435_761) >> 7) % 90).expect("below 90")
+}
+
+/// The digest of that record.
+pub(super) fn digest(producer: &str, sequence: Sequence, value: &[u8]) -> Digest {
+    Digest::of_record(producer, sequence.0, None, Some(value))
+}
+
+/// A batch of a log, or what of it is left behind its first `skip` records.
+///
+/// # Errors
+/// If a record holds something else than its producer sent.
+pub(super) fn run(producer: &str, base: Offset, batch: &Batch, skip: u32) -> Result<Run, Violation> {
+    let first = batch.first_sequence().plus(skip.into());
+    let mut run = Run {
+        offset: base.plus(skip.into()).0,
+        producer: producer.to_owned(),
+        epoch: batch.epoch().0,
+        first: first.0,
+        count: 0,
+        digest: Digest::default(),
+    };
+    let unreadable =
+        |cause: &dyn fmt::Display| Violation(format!("{producer}/{first} cannot be read: {cause}"));
+    let unpacked = batch.unpacked().map_err(|error| unreadable(&error))?;
+    for (at, record) in (0..).zip(unpacked.records().skip(skip as usize)) {
+        let (sequence, record) = (first.plus(at), record.map_err(|error| unreadable(&error))?);
+        let value = record.value.unwrap_or_default();
+        if !is_content(&value, producer, sequence) {
+            return Err(Violation(format!("{producer}/{sequence} holds something else than was sent")));
+        }
+        run.digest = run.digest + digest(producer, sequence, &value);
+        run.count += 1;
+    }
+    Ok(run)
 }
 
 /// Whether a record holds what [`content`] made, without making it: this is asked more often than anything else.

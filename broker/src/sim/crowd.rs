@@ -2,13 +2,14 @@
 
 use rand_chacha::rand_core::Rng;
 use sequor_client::core::Transmit;
-use sequor_client::protocol::{BrokerId, Offset, RequestId, Response, ServerHello};
+use sequor_client::protocol::{BrokerId, RequestId, Response, ServerHello};
 
 use super::client::{Client, NEVER, client_time};
 use super::connection::{End, ToBroker, encode};
 use super::judge::Violation;
 use super::world::{Event, World};
 use crate::core::time::Time;
+use crate::history;
 
 impl World {
     /// Lets a client work until it has nothing more to do for now.
@@ -22,13 +23,13 @@ impl World {
         }
         client.wake_at = client.wake_at.filter(|at| *at > now);
         client.session.handle_timeout(client_time(now));
-        let mut next = client.write(now, &self.judge);
+        let mut next = client.write(now, &mut self.recorder)?;
         loop {
             let client = &mut self.clients[number];
             if let Some(news) = client.session.poll_event() {
                 self.reached.note_news(&news);
-                client.take(now, news, &mut self.judge)?;
-                next = next.min(client.write(now, &self.judge));
+                client.take(now, news, &mut self.recorder)?;
+                next = next.min(client.write(now, &mut self.recorder)?);
             } else if let Some(transmit) = client.session.poll_transmit() {
                 self.transmit(number, transmit);
             } else {
@@ -116,12 +117,20 @@ impl World {
         }
     }
 
+    /// A client begins its life, and to read.
+    pub(super) fn begin_client(&mut self, number: usize) -> Result<(), Violation> {
+        let reader = self.clients[number].reader;
+        self.at(self.now, Event::Wake { client: number });
+        self.recorder.record(&history::Event::Subscribed { reader, from: 0 })
+    }
+
     /// The client dies and somebody else takes its place.
-    pub(super) fn replace_client(&mut self, number: usize) {
+    pub(super) fn replace_client(&mut self, number: usize) -> Result<(), Violation> {
         self.forget_connections(number);
         let now = self.now;
-        self.clients[number].replace(now, &mut self.judge);
+        self.clients[number].replace(now, &mut self.recorder)?;
         self.at(now, Event::Wake { client: number });
+        Ok(())
     }
 
     /// The client closes its name.
@@ -134,15 +143,14 @@ impl World {
     }
 
     /// The client freezes, and an heir takes its name.
-    pub(super) fn make_zombie(&mut self, number: usize, for_us: u64) {
+    pub(super) fn make_zombie(&mut self, number: usize, for_us: u64) -> Result<(), Violation> {
         let now = self.now;
-        if self.clients[number].freeze(now, now + for_us) {
-            let reader = self.clients.len() as u64 + 1;
-            let heir = Client::heir_of(&self.clients[number], reader, self.random.next_u64());
-            self.judge.began(heir.reader, Offset(0));
-            self.clients.push(heir);
-            let heir = self.clients.len() - 1;
-            self.at(now, Event::Wake { client: heir });
+        if !self.clients[number].freeze(now, now + for_us) {
+            return Ok(());
         }
+        let reader = self.clients.len() as u64 + 1;
+        let heir = Client::heir_of(&self.clients[number], reader, self.random.next_u64());
+        self.clients.push(heir);
+        self.begin_client(self.clients.len() - 1)
     }
 }

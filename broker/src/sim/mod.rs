@@ -13,8 +13,9 @@
 //! | `connection.rs` | between the two: frames in order, until it breaks |
 //! | `network.rs` | between brokers: delay, loss, doubling, reordering, cuts |
 //! | `faults.rs` | what goes wrong, and when |
-//! | `judge.rs` | what was promised, and whether it was kept |
-//! | `reading.rs` | a broker's log, as the judge reads it |
+//! | `judge.rs` | what brokers must never do, watched at each step |
+//! | `recorder.rs` | what clients are told, for the checker of histories |
+//! | `reading.rs` | a broker's log, as the events of a history |
 //! | `coverage.rs` | which states were reached, and how often |
 //! | `embedded.rs` | a world without clients of its own, for programs outside of it |
 //! | `quiet.rs` | spells in which nothing happens, which are left out there |
@@ -44,6 +45,7 @@ mod network;
 #[cfg(feature = "virtual")]
 mod quiet;
 mod reading;
+mod recorder;
 mod rot;
 mod world;
 

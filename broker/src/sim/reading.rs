@@ -1,28 +1,20 @@
-//! A broker's log, as the judge reads it.
+//! A broker's log, as the events of a history.
 //!
-//! That each producer's numbers are used up in their order, none of them twice and none left out, is checked on the way,
-//! and so is the content of each record, and that no session ends too early.
+//! What a history does not know is checked on the way: the content of each record, that nothing follows the retirement of
+//! its producer or the end of its session, and that no session ends before nobody had kept it alive for its whole ttl, by
+//! the log's own time.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use sequor_client::protocol::batch::Batch;
-use sequor_client::protocol::{Epoch, ProducerId, Sequence};
+use sequor_client::protocol::{ProducerId, Sequence};
 
-use super::content::{is_content, session_name};
+use super::content::{run, session_name};
 use super::coverage::Reached;
 use super::judge::{Violation, violated};
 use crate::core::Core;
 use crate::core::effect::{Effect, Effects, Retiring, Sealing, SessionOpening, Written};
-
-/// A record as the judge finds it in a log.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Record {
-    pub(super) producer: String,
-    /// The epoch under which it was written.
-    pub(super) epoch: Epoch,
-    pub(super) sequence: Sequence,
-}
+use crate::history::Event;
 
 /// How far a producer's numbers are used up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,16 +22,18 @@ pub(super) struct Stream {
     pub(super) next: Sequence,
     /// Nothing may follow.
     pub(super) retired: bool,
-    /// What was given up.
-    pub(super) sealed: Vec<(Sequence, Sequence)>,
     /// If it is a session: its ttl, and the log time until which it may not end. Milliseconds.
     lease: Option<(u64, u64)>,
 }
 
 /// See the module's header. Up to what the broker has applied.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Reading {
-    pub(super) records: Vec<Record>,
+    broker: u64,
+    /// What it holds, in its order.
+    pub(super) events: Vec<Event>,
+    /// One past the last offset.
+    end: u64,
     names: BTreeMap<ProducerId, String>,
     pub(super) streams: BTreeMap<String, Stream>,
 }
@@ -47,7 +41,7 @@ pub(super) struct Reading {
 impl Reading {
     /// Reads the log of a broker, and notes what effects it holds.
     pub(super) fn of(core: &Core, reached: &mut Reached) -> Result<Self, Violation> {
-        let mut reading = Self::default();
+        let mut reading = Self { broker: core.status().id.0, ..Self::default() };
         for index in 1..=core.applied_index() {
             let unreadable =
                 |cause: &dyn fmt::Display| Violation(format!("entry {index} cannot be read: {cause}"));
@@ -63,6 +57,8 @@ impl Reading {
                 reading.take(log_time_ms, &effect)?;
             }
         }
+        let Self { broker, end, .. } = reading;
+        reading.events.push(Event::Ended { broker, end });
         Ok(reading)
     }
 
@@ -73,15 +69,15 @@ impl Reading {
                 self.streams.entry(name).or_default();
             }
             Effect::Append(Written { base, batch, .. }) => {
-                if base.0 != self.records.len() as u64 {
-                    return violated(format!("offset {base} follows {} records", self.records.len()));
-                }
-                let name = self.use_up(batch.producer(), batch.first_sequence(), batch.end_sequence())?;
-                self.read(&name, batch)?;
+                let name = self.use_up(batch.producer(), batch.end_sequence())?;
+                let run = run(&name, *base, batch, 0)?;
+                self.end = run.offset + u64::from(run.count);
+                self.events.push(Event::Held { broker: self.broker, run });
             }
             Effect::Seal(Sealing { id, first, end, .. }) => {
-                self.use_up(*id, *first, *end)?;
-                self.stream(*id)?.1.sealed.push((*first, *end));
+                let producer = self.use_up(*id, *end)?;
+                let (broker, first, end) = (self.broker, first.0, end.0);
+                self.events.push(Event::GaveUp { broker, producer, first, end });
             }
             Effect::Retire(Retiring { id, .. }) => self.stream(*id)?.1.retired = true,
             Effect::Session(SessionOpening { id, ttl_ms, .. }) => {
@@ -114,42 +110,20 @@ impl Reading {
         Ok((name, stream))
     }
 
-    /// Numbers that come next are used up; whose they are.
-    pub(super) fn use_up(
-        &mut self,
-        id: ProducerId,
-        first: Sequence,
-        end: Sequence,
-    ) -> Result<String, Violation> {
+    /// Numbers up to `end` are used up; whose they are.
+    pub(super) fn use_up(&mut self, id: ProducerId, end: Sequence) -> Result<String, Violation> {
         let (name, stream) = self.stream(id)?;
-        if stream.retired || stream.next != first || first >= end {
-            return violated(format!("{name} uses {first} to {end} when it stands at {stream:?}"));
+        if stream.retired {
+            return violated(format!("{name} uses numbers up to {end} when it stands at {stream:?}"));
         }
         stream.next = end;
         Ok(name)
-    }
-
-    fn read(&mut self, name: &str, batch: &Batch) -> Result<(), Violation> {
-        let mut sequence = batch.first_sequence();
-        let unpacked = batch
-            .unpacked()
-            .map_err(|error| Violation(format!("{name}/{sequence} cannot be read: {error}")))?;
-        for record in unpacked.records() {
-            let record =
-                record.map_err(|error| Violation(format!("{name}/{sequence} cannot be read: {error}")))?;
-            if !record.value.as_deref().is_some_and(|value| is_content(value, name, sequence)) {
-                return violated(format!("{name}/{sequence} holds something else than was sent"));
-            }
-            self.records.push(Record { producer: name.to_owned(), epoch: batch.epoch(), sequence });
-            sequence = sequence.plus(1);
-        }
-        Ok(())
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use sequor_client::protocol::Instance;
+    use sequor_client::protocol::{Epoch, Instance};
 
     use super::*;
     use crate::core::effect::Opening;
@@ -163,16 +137,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_doubled_a_lost_and_a_swapped_number_are_seen() {
-        let use_up =
-            |reading: &mut Reading, first, end| reading.use_up(ProducerId(1), Sequence(first), Sequence(end));
-        assert!(use_up(&mut opened(), 0, 2).is_ok());
-        assert!(use_up(&mut opened(), 1, 2).is_err(), "0 is lost");
+    fn what_follows_a_retirement_is_seen() {
         let mut reading = opened();
-        use_up(&mut reading, 0, 2).unwrap();
-        assert!(use_up(&mut reading, 1, 3).is_err(), "1 is there twice");
-        assert!(use_up(&mut reading, 2, 3).is_ok());
-        assert!(reading.use_up(ProducerId(2), Sequence(0), Sequence(1)).is_err(), "nobody has opened that");
+        assert!(reading.use_up(ProducerId(1), Sequence(1)).is_ok());
+        reading.take(0, &Effect::Retire(Retiring { id: ProducerId(1), epoch: Epoch(1) })).unwrap();
+        assert!(reading.use_up(ProducerId(1), Sequence(2)).is_err());
+        assert!(reading.use_up(ProducerId(2), Sequence(1)).is_err(), "nobody has opened that");
     }
 
     #[test]
@@ -188,6 +158,6 @@ pub(super) mod tests {
         let mut over = begun();
         assert!(over.take(160, &Effect::Expire(id)).is_ok());
         assert!(over.take(160, &Effect::Renew(id)).is_err());
-        assert!(over.use_up(id, Sequence(0), Sequence(1)).is_err());
+        assert!(over.use_up(id, Sequence(1)).is_err());
     }
 }

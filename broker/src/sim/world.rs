@@ -22,6 +22,7 @@ use super::judge::{Judge, Violation};
 use super::loss::Losses;
 use super::machine::{Build, ELECTION_TIMEOUT_US, Machine};
 use super::network::{Network, Weather};
+use super::recorder::Recorder;
 use crate::core::Core;
 use crate::core::genesis::{Genesis, Member};
 use crate::core::time::Time;
@@ -103,6 +104,7 @@ pub(super) struct World {
     pub(super) connections: Connections,
     pub(super) network: Network,
     pub(super) judge: Judge,
+    pub(super) recorder: Recorder,
     pub(super) reached: Reached,
     pub(super) losses: Losses,
     /// Events that a frozen broker will see when it thaws, in their order.
@@ -174,11 +176,10 @@ impl World {
         let genesis = genesis(brokers);
         let mut machine = |id| Machine::new(id, &genesis, Build::SMALL, Clock::draw(&mut random));
         let machines = (1..=brokers).map(&mut machine).collect();
-        let mut judge = Judge::default();
-        let clients = Client::crowd(brokers, &mut random, &mut judge);
+        let clients = Client::crowd(brokers, &mut random);
         let script = faults::schedule(&mut random, profile, brokers, clients.len(), FAULTS_UNTIL);
         let losses = Losses::new(profile);
-        (Self { clients, judge, losses, ..Self::empty(machines, random) }, script)
+        (Self { clients, losses, ..Self::empty(machines, random) }, script)
     }
 
     /// A world in which nothing has happened yet, and nobody is but these machines.
@@ -193,6 +194,7 @@ impl World {
             connections: Connections::default(),
             network: Network::new(Weather::CALM),
             judge: Judge::default(),
+            recorder: Recorder::default(),
             reached: Reached::default(),
             losses: Losses::default(),
             held: BTreeMap::new(),
@@ -222,7 +224,7 @@ impl World {
             self.at(Time(0), Event::Start { broker });
         }
         for client in 0..self.clients.len() {
-            self.at(Time(0), Event::Wake { client });
+            self.begin_client(client)?;
         }
         for (at, fault) in script.0 {
             self.at(at, Event::Fault(fault));
@@ -327,10 +329,11 @@ impl World {
         let run = self.machines.iter().filter(|machine| machine.core.is_some());
         let cores: Vec<(&Core, bool)> =
             run.filter_map(|machine| Some((machine.core.as_ref()?, machine.rotten))).collect();
-        self.judge.conclude(&cores, &mut self.reached)?;
+        self.judge.check_states(&cores)?;
+        let seen = self.recorder.conclude(&cores, &mut self.reached)?;
         self.summary.duplicates = cores.iter().map(|(core, _)| core.status().counters.duplicates).sum();
-        self.summary.acknowledged = self.judge.promises() as u64;
-        self.summary.delivered = self.judge.reads() as u64;
+        self.summary.acknowledged = seen.written;
+        self.summary.delivered = seen.read;
         self.summary.rest_us = self.now.0;
         self.summary.trace = self.trace.finalize();
         self.summary.reached = self.reached;

@@ -30,6 +30,7 @@ pub(super) async fn read(
     until: watch::Receiver<Option<Offset>>,
 ) {
     let mut position = Offset(0);
+    desk.recorder.record(&Event::Subscribed { reader, from: position.0 });
     while until.borrow().is_none_or(|end| position < end) {
         let Ok(client) = Client::connect(&config).await else {
             sleep(PAUSE).await;

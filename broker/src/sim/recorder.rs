@@ -1,0 +1,202 @@
+//! What clients are told and readers are given, as a history, for the checker that judges real processes too.
+//!
+//! [`history`](crate::history) has the list of what must hold. What can be judged at once is: a client that was told
+//! something that contradicts what was told before ends the run there, and its seed can be shrunk. The rest is judged when
+//! all is at rest, and the logs of the brokers are read.
+//!
+//! A library may cut a batch, if a part of it turns out to be written; each part has an outcome then. [`Sent`] finds the
+//! attempt that an outcome is for.
+
+use std::collections::BTreeMap;
+
+use sequor_client::core::ProducerKey;
+use sequor_client::protocol::Sequence;
+
+use super::coverage::Reached;
+use super::judge::Violation;
+use super::reading::Reading;
+use crate::core::Core;
+use crate::history::{Checker, Event, Seen, Violation as Broken};
+
+/// See the file's header.
+#[derive(Debug, Default)]
+pub(super) struct Recorder {
+    checker: Checker,
+    ids: u64,
+    /// Names that were retired, and where clients were told that their streams end.
+    retired: Vec<(String, Sequence)>,
+}
+
+impl Recorder {
+    /// A number that was not given before.
+    pub(super) fn id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    /// Takes the next event.
+    ///
+    /// # Errors
+    /// The first promise that is broken by what was recorded so far.
+    pub(super) fn record(&mut self, event: &Event) -> Result<(), Violation> {
+        self.checker.push(event);
+        self.checker.violation().map_or(Ok(()), |broken| Err(broken.into()))
+    }
+
+    /// A client was told that a name is closed for ever, and where its stream ends.
+    pub(super) fn retired(&mut self, producer: &str, next: Sequence) {
+        self.retired.push((producer.to_owned(), next));
+    }
+
+    /// The last judgement, over brokers that have come to rest, and whether the disk of each has rotted: of those it is
+    /// enough that they notice.
+    pub(super) fn conclude(
+        mut self,
+        cores: &[(&Core, bool)],
+        reached: &mut Reached,
+    ) -> Result<Seen, Violation> {
+        let mut logs = Vec::new();
+        for (core, rotten) in cores {
+            match Reading::of(core, reached) {
+                Err(_) if *rotten => {}
+                log => logs.push(log?),
+            }
+        }
+        self.record(&Event::Began { brokers: logs.len() as u64 })?;
+        for log in &logs {
+            self.check_retired(log)?;
+            log.events.iter().try_for_each(|event| self.record(event))?;
+        }
+        let verdict = self.checker.finish();
+        verdict.violations.first().map_or(Ok(verdict.seen), |broken| Err(broken.into()))
+    }
+
+    fn check_retired(&self, log: &Reading) -> Result<(), Violation> {
+        let wrong = self.retired.iter().find(|(name, next)| {
+            !log.streams.get(name).is_some_and(|stream| stream.retired && stream.next == *next)
+        });
+        wrong.map_or(Ok(()), |(name, next)| {
+            let found = log.streams.get(name);
+            Err(Violation(format!("{name} was to end at {next}, and the log has {found:?}")))
+        })
+    }
+}
+
+impl From<&Broken> for Violation {
+    fn from(broken: &Broken) -> Self {
+        Self(broken.to_string())
+    }
+}
+
+/// The batches that one life of a client has sent, and that have no outcome yet.
+#[derive(Debug, Default)]
+pub(super) struct Sent(BTreeMap<(ProducerKey, Sequence), Attempt>);
+
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    id: u64,
+    count: u32,
+}
+
+impl Sent {
+    /// An attempt begins.
+    pub(super) fn begin(&mut self, producer: ProducerKey, first: Sequence, id: u64, count: u32) {
+        self.0.insert((producer, first), Attempt { id, count });
+    }
+
+    /// The attempt whose outcome is told, which may have to be cut out of a larger one.
+    ///
+    /// # Errors
+    /// If nothing of the kind was sent.
+    pub(super) fn end(
+        &mut self,
+        producer: ProducerKey,
+        first: Sequence,
+        count: u32,
+        recorder: &mut Recorder,
+    ) -> Result<u64, Violation> {
+        let nothing =
+            || Violation(format!("{count} records from {first} on have an outcome, and were not sent"));
+        let (&(owner, begin), _) = self.0.range(..=(producer, first)).next_back().ok_or_else(nothing)?;
+        if owner == producer && begin < first {
+            self.cut(producer, begin, first.0 - begin.0, recorder)?;
+        }
+        self.cut(producer, first, count.into(), recorder)?;
+        let whole = self.0.remove(&(producer, first)).filter(|attempt| attempt.count == count);
+        whole.map(|attempt| attempt.id).ok_or_else(nothing)
+    }
+
+    /// Cuts an attempt behind so many records, if it has more.
+    fn cut(
+        &mut self,
+        producer: ProducerKey,
+        first: Sequence,
+        keep: u64,
+        recorder: &mut Recorder,
+    ) -> Result<(), Violation> {
+        let Some(attempt) = self.0.get_mut(&(producer, first)).filter(|it| u64::from(it.count) > keep) else {
+            return Ok(());
+        };
+        let count = u32::try_from(keep).expect("less than the attempt has");
+        let (id, rest) = (attempt.id, Attempt { id: recorder.id(), count: attempt.count - count });
+        attempt.count = count;
+        self.begin(producer, first.plus(keep), rest.id, rest.count);
+        recorder.record(&Event::Cut { id, count, rest: rest.id })
+    }
+
+    /// The client is no more, and so nobody is told.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sequor_client::core::{Config, Numbers, Session, Style, Time};
+    use sequor_client::protocol::{Acks, BrokerId, Epoch, Member, ProducerId};
+
+    use super::super::machine::CLUSTER;
+    use super::super::reading::tests::opened;
+    use super::*;
+    use crate::core::effect::{Effect, Retiring};
+    use crate::history::{Digest, Place};
+
+    #[test]
+    fn a_name_that_was_not_retired_where_it_was_said_to_be_is_seen() {
+        let mut reading = opened();
+        reading.take(0, &Effect::Retire(Retiring { id: ProducerId(1), epoch: Epoch(1) })).unwrap();
+        let says = |next| {
+            let mut recorder = Recorder::default();
+            recorder.retired("a", Sequence(next));
+            recorder
+        };
+        assert!(says(0).check_retired(&reading).is_ok());
+        assert!(says(1).check_retired(&reading).is_err(), "elsewhere");
+        assert!(says(0).check_retired(&opened()).is_err(), "never");
+    }
+
+    #[test]
+    fn what_contradicts_what_was_told_before_is_seen_at_once() {
+        let mut recorder = Recorder::default();
+        let member = Member { id: BrokerId(1), address: "broker-1:7400".into() };
+        let mut session = Session::new(Config::new(CLUSTER, vec![member]), 1, Time(0));
+        let style = Style { from: None, numbers: Numbers::Own, acks: Acks::Quorum };
+        let key = session.open_producer(Time(0), "a", style, Time(1));
+        let digest = Digest(1);
+        let invoked =
+            |id, first| Event::Invoked { id, producer: "a".into(), epoch: 1, first, count: 6, digest };
+        recorder.record(&invoked(7, 0)).unwrap();
+        let mut sent = Sent::default();
+        sent.begin(key, Sequence(0), 7, 6);
+        // The middle is told first: the attempt is cut in three.
+        let told = [(2, 3), (0, 2), (5, 1)];
+        for (first, count) in told {
+            let id = sent.end(key, Sequence(first), count, &mut recorder).unwrap();
+            let places = vec![Place { offset: 10 + first, count }];
+            recorder.record(&Event::Written { id, places, duplicate: false }).unwrap();
+        }
+        assert!(sent.end(key, Sequence(5), 1, &mut recorder).is_err(), "it has its outcome");
+        recorder.record(&Event::Asked { id: 1 }).unwrap();
+        assert!(recorder.record(&Event::Answered { id: 1, end: 15 }).is_err(), "it was at 16 before");
+    }
+}
