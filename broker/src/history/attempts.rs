@@ -64,6 +64,8 @@ pub(super) struct Attempts {
     sums: u32,
     /// One past the highest number that was ever sent.
     sent: u64,
+    /// One past the highest number of which anybody knows that it is used up.
+    used: u64,
 }
 
 impl Attempts {
@@ -92,6 +94,11 @@ impl Attempts {
         attempt.count = count;
         self.list.push(rest);
         Some(self.list.len() - 1)
+    }
+
+    /// Somebody knows that all numbers below this one are used up.
+    pub(super) fn use_up(&mut self, next: u64) {
+        self.used = self.used.max(next);
     }
 
     fn join(&mut self, first: u64, end: u64, digest: Digest) -> bool {
@@ -132,6 +139,11 @@ impl Attempts {
         count
     }
 
+    /// See [`Self::use_up`].
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
     /// How many there are: the next one has this place.
     pub(super) fn count(&self) -> usize {
         self.list.len()
@@ -147,9 +159,12 @@ impl Attempts {
         &self.list
     }
 
-    /// Puts them in the order of epochs and numbers. None may be added afterwards.
-    pub(super) fn sort(&mut self) {
+    /// Puts them in the order of epochs and numbers. None may be added afterwards. An epoch in which a number was sent
+    /// twice, if there is one: nothing can be said of it.
+    pub(super) fn sort(&mut self) -> Option<u64> {
         self.list.sort_by_key(|attempt| (attempt.epoch, attempt.first));
+        let twice = |pair: &&[Attempt]| pair[0].epoch == pair[1].epoch && pair[0].end() > pair[1].first;
+        self.list.windows(2).find(twice).map(|pair| pair[0].epoch)
     }
 
     /// The attempts of an epoch in which these numbers lie, in order. Only when sorted.

@@ -3,14 +3,16 @@
 //! What can be judged at once is judged at once: the logs against each other, readers against themselves, ends against
 //! acknowledgements. The rest waits for [`Checker::finish`], when it is known what the log holds.
 
+mod judgement;
+
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
 use super::{
     Event, Place, Run, Violation,
-    attempts::{Attempt, Attempts, Content, Fate},
-    held::{Follows, GivenUp, Held, HeldRun},
+    attempts::{Attempt, Attempts, Fate},
+    held::{Follows, Held, HeldRun, Mark, What},
 };
 
 /// Violations that are kept; the others are counted. Count.
@@ -70,7 +72,7 @@ impl Verdict {
 #[derive(Debug, Default)]
 struct Compared {
     runs: usize,
-    given_up: usize,
+    marks: usize,
     differs: bool,
     end: Option<u64>,
 }
@@ -87,6 +89,7 @@ struct Reading {
 enum Told {
     Sealed { producer: u32, sequence: u64 },
     Committed { producer: u32, sequence: u64, offset: Option<u64> },
+    UsedUpTo { producer: u32, next: u64 },
 }
 
 /// See the file's header.
@@ -101,6 +104,8 @@ pub struct Checker {
     told: Vec<Told>,
     /// Open questions for the end, and what it was at least when they were asked.
     questions: HashMap<u64, u64>,
+    /// Open questions about numbers: whose, and how far these were used up at least when they were asked.
+    inquiries: HashMap<u64, (u32, u64)>,
     /// One past the highest offset that anybody knows to be written.
     known_end: u64,
     /// The furthest end that was told, and in answer to which question.
@@ -131,7 +136,9 @@ impl Checker {
             Event::Written { id, places, duplicate } => self.written(*id, places, *duplicate),
             Event::Known { id } => {
                 self.seen.known += 1;
-                self.settle(*id, Fate::Known);
+                if let Some((producer, attempt)) = self.settle(*id, Fate::Known) {
+                    self.attempts[producer as usize].use_up(attempt.end());
+                }
             }
             Event::Refused { id, .. } => {
                 self.seen.refused += 1;
@@ -143,13 +150,21 @@ impl Checker {
                 self.settle(*id, Fate::Unknown);
             }
             Event::Sealed { producer, sequence } => {
-                let producer = self.id(producer);
+                let producer = self.used_up_to(producer, sequence.saturating_add(1));
                 self.told.push(Told::Sealed { producer, sequence: *sequence });
             }
             Event::Committed { producer, sequence, offset } => {
-                let producer = self.id(producer);
+                let producer = self.used_up_to(producer, sequence.saturating_add(1));
                 self.told.push(Told::Committed { producer, sequence: *sequence, offset: *offset });
             }
+            Event::Inquired { id, producer } => self.inquired(*id, producer),
+            Event::Stands { id, next } => {
+                if let Some(producer) = self.told_open(*id, *next) {
+                    self.attempts[producer as usize].use_up(*next);
+                    self.told.push(Told::UsedUpTo { producer, next: *next });
+                }
+            }
+            Event::Open { id, sequence } => _ = self.told_open(*id, *sequence),
             Event::Asked { id } => {
                 if self.questions.insert(*id, self.known_end).is_some() {
                     self.unsound(format!("question {id} is asked twice"));
@@ -160,7 +175,10 @@ impl Checker {
             Event::Read { reader, run } => self.read(*reader, run),
             Event::Held { broker, run } => self.log_holds(*broker, run),
             Event::GaveUp { broker, producer, first, end } => {
-                self.log_gives_up(*broker, producer, *first, *end);
+                self.log_marks(*broker, producer, What::GaveUp { first: *first, end: *end });
+            }
+            Event::Granted { broker, producer, epoch } => {
+                self.log_marks(*broker, producer, What::Granted { epoch: *epoch });
             }
             Event::Ended { broker, end } => self.log_ends(*broker, *end),
             Event::Fault { .. } => self.seen.faults += 1,
@@ -189,7 +207,12 @@ impl Checker {
         }
         self.seen.held = self.held.end();
         self.seen.records = self.attempts.iter().map(Attempts::acknowledged).sum();
-        self.attempts.iter_mut().for_each(Attempts::sort);
+        for producer in 0..self.attempts.len() {
+            if let Some(epoch) = self.attempts[producer].sort() {
+                let name = &self.attempts[producer].name;
+                self.unsound(format!("numbers of {name} were sent twice under epoch {epoch}"));
+            }
+        }
         self.check_ends();
         self.check_log();
         self.check_attempts();
@@ -263,13 +286,14 @@ impl Checker {
         if told != u64::from(count) {
             self.unsound(format!("attempt {id} has {count} records, {told} were told to be written"));
         }
+        self.attempts[producer as usize].use_up(attempt.end());
         for place in places {
             if place.offset < floor {
                 let (producer, sequence, offset) = (self.name(producer), first, place.offset);
                 self.violated(Violation::OutOfTime { producer, sequence, offset, end: floor });
             }
-            first += u64::from(place.count);
-            self.known_end = self.known_end.max(place.offset + u64::from(place.count));
+            first = first.saturating_add(place.count.into());
+            self.known_end = self.known_end.max(place.end());
         }
     }
 
@@ -282,6 +306,34 @@ impl Checker {
         let attempt = self.attempts[producer as usize].at(place);
         attempt.fate = fate;
         Some((producer, attempt.clone()))
+    }
+
+    /// Somebody was told that all numbers of a producer below `next` are used up.
+    fn used_up_to(&mut self, producer: &str, next: u64) -> u32 {
+        let producer = self.id(producer);
+        self.attempts[producer as usize].use_up(next);
+        producer
+    }
+
+    fn inquired(&mut self, id: u64, producer: &str) {
+        let producer = self.id(producer);
+        let used = self.attempts[producer as usize].used();
+        if self.inquiries.insert(id, (producer, used)).is_some() {
+            self.unsound(format!("question {id} is asked twice"));
+        }
+    }
+
+    /// The answer to a question: this number is not used up. Whose it is.
+    fn told_open(&mut self, id: u64, told: u64) -> Option<u32> {
+        let Some((producer, used)) = self.inquiries.remove(&id) else {
+            self.unsound(format!("question {id} is answered and was not asked"));
+            return None;
+        };
+        if told < used {
+            let producer = self.name(producer);
+            self.violated(Violation::StaleStream { id, producer, told, used });
+        }
+        Some(producer)
     }
 
     fn answered(&mut self, id: u64, told: u64) {
@@ -331,27 +383,34 @@ impl Checker {
             self.violated(Violation::NotDense { broker, expected, found: held.offset });
         }
         let follows = self.held.push(held);
-        self.check_follows(follows, producer, held.first, held.offset);
+        self.check_follows(follows, producer, held.epoch, held.first, held.offset);
     }
 
-    fn log_gives_up(&mut self, broker: u64, producer: &str, first: u64, end: u64) {
+    fn log_marks(&mut self, broker: u64, producer: &str, what: What) {
         let producer = self.id(producer);
         let offset = self.held.end();
         if *self.reference.get_or_insert(broker) != broker {
             return self.compare(broker, offset, |compared, reference| {
-                compared.given_up += 1;
-                let given_up = GivenUp { behind: compared.runs, producer, first, end };
-                reference.given_up.get(compared.given_up - 1) == Some(&given_up)
+                compared.marks += 1;
+                let mark = Mark { behind: compared.runs, producer, what };
+                reference.marks.get(compared.marks - 1) == Some(&mark)
             });
         }
-        let follows = self.held.give_up(producer, first, end);
-        self.check_follows(follows, producer, first, offset);
+        let follows = self.held.mark(producer, what);
+        let (epoch, sequence) = match what {
+            What::GaveUp { first, .. } => (0, first),
+            What::Granted { epoch } => (epoch, 0),
+        };
+        self.check_follows(follows, producer, epoch, sequence, offset);
     }
 
-    fn check_follows(&mut self, follows: Follows, producer: u32, sequence: u64, offset: u64) {
+    fn check_follows(&mut self, follows: Follows, producer: u32, epoch: u64, sequence: u64, offset: u64) {
         let producer = self.name(producer);
         self.violated(match follows {
             Follows::Well => return,
+            Follows::Empty => Violation::Empty { producer, offset },
+            Follows::Fenced { by } => Violation::FencedAndWritten { producer, sequence, epoch, offset, by },
+            Follows::Reused { before } => Violation::EpochReused { producer, epoch, before },
             Follows::Gap { from, to } => Violation::Gap { producer, from, to },
             Follows::Doubled => Violation::Doubled { producer, sequence, offset },
             Follows::Reordered { before } => Violation::Reordered { producer, sequence, offset, before },
@@ -379,158 +438,5 @@ impl Checker {
         } else {
             self.others.entry(broker).or_default().end = Some(end);
         }
-    }
-}
-
-/// The last judgement.
-impl Checker {
-    fn check_ends(&mut self) {
-        let (told, id) = self.told_end;
-        if told > self.held.end() {
-            self.violated(Violation::EndBeyond { id, told, end: self.held.end() });
-        }
-        let Some(reference) = self.reference else { return };
-        let (expected, runs, given_up) = (self.held.end(), self.held.runs.len(), self.held.given_up.len());
-        let others: Vec<_> = std::mem::take(&mut self.others).into_iter().collect();
-        for (broker, compared) in others {
-            match compared.end {
-                None => self.unsound(format!("the log of broker {broker} was not read to its end")),
-                Some(_) if compared.differs => {}
-                Some(end) if end != expected => {
-                    self.violated(Violation::EndsDiffer { broker, end, reference, expected });
-                }
-                Some(_) if (compared.runs, compared.given_up) != (runs, given_up) => {
-                    self.violated(Violation::LogsDiffer { broker, reference, offset: expected });
-                }
-                Some(_) => {}
-            }
-        }
-    }
-
-    /// Whatever is there was sent, as it is, and not refused.
-    fn check_log(&mut self) {
-        for at in 0..self.held.runs.len() {
-            let run = self.held.runs[at];
-            let attempts = &self.attempts[run.producer as usize];
-            let (mut next, mut refused) = (run.first, None);
-            for attempt in attempts.covering(run.epoch, run.first, run.end()) {
-                if attempt.first > next {
-                    break;
-                }
-                if attempt.fate == Fate::Refused {
-                    refused.get_or_insert(attempt.first.max(run.first));
-                }
-                next = next.max(attempt.end());
-            }
-            let content = attempts.compare(run.first, run.end(), run.digest);
-            let (producer, epoch) = (attempts.name.clone(), run.epoch);
-            let offset_of = |sequence: u64| run.offset + (sequence - run.first);
-            if next < run.end() {
-                let offset = offset_of(next);
-                self.violated(Violation::FromNowhere { producer, sequence: next, epoch, offset });
-            } else if let Some(sequence) = refused {
-                let offset = offset_of(sequence);
-                self.violated(Violation::RefusedAndWritten { producer, sequence, epoch, offset });
-            } else if content == Content::Changed {
-                let HeldRun { offset, first, count, digest, .. } = run;
-                let run = Box::new(Run { offset, producer, epoch, first, count, digest });
-                self.violated(Violation::Changed { run });
-            }
-            self.seen.incomparable += u64::from(content == Content::Incomparable);
-        }
-    }
-
-    /// Whatever was acknowledged is there, where it was said to be.
-    fn check_attempts(&mut self) {
-        for producer in 0..self.attempts.len() {
-            let id = u32::try_from(producer).expect("less than four billion producers");
-            for at in 0..self.attempts[producer].count() {
-                let attempt = self.attempts[producer].all()[at].clone();
-                match attempt.fate {
-                    Fate::Unknown | Fate::Refused => {}
-                    Fate::Written(places) => self.check_places(id, attempt.first, &places),
-                    Fate::Known => {
-                        self.check_known(id, attempt.first, attempt.end());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Looks for the numbers from `first` on in their places; tells of the first that is not there.
-    fn check_places(&mut self, producer: u32, first: u64, places: &[Place]) {
-        let mut sequence = first;
-        for place in places {
-            let end = place.offset + u64::from(place.count);
-            let mut offset = place.offset;
-            while offset < end {
-                let run = self.held.at(offset).filter(|run| {
-                    let number = run.first + (offset - run.offset);
-                    run.producer == producer && number == sequence
-                });
-                let Some(run) = run else {
-                    let found = self.held.find(producer, sequence);
-                    let producer = self.name(producer);
-                    return self.violated(match found {
-                        Some(found) => Violation::Misplaced { producer, sequence, told: offset, found },
-                        None => Violation::Lost { producer, sequence, offset },
-                    });
-                };
-                let records = run.end_offset().min(end) - offset;
-                (offset, sequence) = (offset + records, sequence + records);
-            }
-        }
-    }
-
-    fn check_known(&mut self, producer: u32, first: u64, end: u64) {
-        if let Some(sequence) = (first..end).find(|number| self.held.find(producer, *number).is_none()) {
-            let producer = self.name(producer);
-            self.violated(Violation::Missing { producer, sequence });
-        }
-    }
-
-    fn check_told(&mut self) {
-        for told in std::mem::take(&mut self.told) {
-            match told {
-                Told::Sealed { producer, sequence } => {
-                    let offset = self.held.find(producer, sequence);
-                    let is_used_up = self.held.is_used_up(producer, sequence);
-                    let producer = self.name(producer);
-                    match offset {
-                        Some(offset) => {
-                            self.violated(Violation::SealedAndWritten { producer, sequence, offset });
-                        }
-                        None if is_used_up => {}
-                        None => self.violated(Violation::SealedAndOpen { producer, sequence }),
-                    }
-                }
-                Told::Committed { producer, sequence, offset: None } => {
-                    self.check_known(producer, sequence, sequence + 1);
-                }
-                Told::Committed { producer, sequence, offset: Some(offset) } => {
-                    self.check_places(producer, sequence, &[Place { offset, count: 1 }]);
-                }
-            }
-        }
-    }
-
-    fn check_readings(&mut self) {
-        for (reader, reading) in std::mem::take(&mut self.readings) {
-            // What a violation of the order told already needs no second one.
-            let wrong = reading.runs.iter().find(|run| !self.lies_in_the_log(run));
-            if let Some(HeldRun { offset, .. }) = wrong {
-                self.violated(Violation::ReadDiffers { reader, offset: *offset });
-            }
-        }
-    }
-
-    /// Whether the log has this batch, or has it as the end of one.
-    fn lies_in_the_log(&self, read: &HeldRun) -> bool {
-        self.held.at(read.offset).is_some_and(|held| {
-            let skip = read.offset - held.offset;
-            let same = held.producer == read.producer && held.epoch == read.epoch;
-            let fits = held.first + skip == read.first && held.end_offset() == read.end_offset();
-            same && fits && (skip > 0 || held.digest == read.digest)
-        })
     }
 }

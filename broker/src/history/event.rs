@@ -117,6 +117,27 @@ pub enum Event {
         /// Where, if that was told.
         offset: Option<u64>,
     },
+    /// Somebody is about to ask about the numbers of a producer, or to open its name.
+    Inquired {
+        /// Of this question, never used again in the history.
+        id: u64,
+        /// Name of the producer.
+        producer: String,
+    },
+    /// The answer: all numbers below this one are used up.
+    Stands {
+        /// Which question.
+        id: u64,
+        /// The first number that is not.
+        next: u64,
+    },
+    /// The answer: this number is not used up.
+    Open {
+        /// Which question.
+        id: u64,
+        /// The number.
+        sequence: u64,
+    },
     /// Somebody is about to ask where the log ends.
     Asked {
         /// Of this question, never used again in the history.
@@ -163,6 +184,16 @@ pub enum Event {
         /// One past the last number.
         end: u64,
     },
+    /// An entry of a broker's log, in its place among those that hold batches, opens a name: from here on its batches carry
+    /// this epoch.
+    Granted {
+        /// Which broker.
+        broker: u64,
+        /// Name of the producer.
+        producer: String,
+        /// The epoch.
+        epoch: u64,
+    },
     /// A broker's log was read to its end.
     Ended {
         /// Which broker.
@@ -175,6 +206,14 @@ pub enum Event {
         /// What, in words.
         what: String,
     },
+}
+
+impl Place {
+    /// One past its last offset.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.count.into())
+    }
 }
 
 impl Run {

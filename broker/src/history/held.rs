@@ -35,22 +35,42 @@ struct Stream {
     runs: Vec<u32>,
     /// One past the highest number that is used up.
     next: u64,
+    /// Which epoch it was given last, if it was ever opened.
+    epoch: Option<u64>,
 }
 
-/// Numbers that an entry gives up.
+/// An entry that holds no batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct GivenUp {
+pub(super) struct Mark {
     /// Batches in front of it.
     pub(super) behind: usize,
     pub(super) producer: u32,
-    pub(super) first: u64,
-    pub(super) end: u64,
+    pub(super) what: What,
 }
 
-/// How the numbers of a batch follow those before them.
+/// What such an entry does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// It gives numbers up.
+    GaveUp { first: u64, end: u64 },
+    /// It opens the name under this epoch.
+    Granted { epoch: u64 },
+}
+
+/// How an entry follows those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Follows {
     Well,
+    /// It uses no number up.
+    Empty,
+    /// It carries another epoch than the one that was given last.
+    Fenced {
+        by: u64,
+    },
+    /// It gives an epoch that is not above the one that was given last.
+    Reused {
+        before: u64,
+    },
     /// These are left out.
     Gap {
         from: u64,
@@ -68,7 +88,7 @@ pub(super) enum Follows {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) runs: Vec<HeldRun>,
-    pub(super) given_up: Vec<GivenUp>,
+    pub(super) marks: Vec<Mark>,
     streams: Vec<Stream>,
 }
 
@@ -82,17 +102,28 @@ impl Held {
     pub(super) fn push(&mut self, run: HeldRun) -> Follows {
         let place = u32::try_from(self.runs.len()).expect("less than four billion batches");
         let follows = self.use_up(run.producer, run.first, run.end());
+        let stream = self.stream(run.producer);
         if !matches!(follows, Follows::Doubled | Follows::Reordered { .. }) {
-            self.stream(run.producer).runs.push(place);
+            stream.runs.push(place);
         }
+        let fenced = stream.epoch.filter(|epoch| *epoch != run.epoch);
         self.runs.push(run);
-        follows
+        match (follows, fenced) {
+            (Follows::Well, Some(by)) => Follows::Fenced { by },
+            _ => follows,
+        }
     }
 
-    /// Takes an entry that gives numbers up.
-    pub(super) fn give_up(&mut self, producer: u32, first: u64, end: u64) -> Follows {
-        self.given_up.push(GivenUp { behind: self.runs.len(), producer, first, end });
-        self.use_up(producer, first, end)
+    /// Takes an entry that holds no batch.
+    pub(super) fn mark(&mut self, producer: u32, what: What) -> Follows {
+        self.marks.push(Mark { behind: self.runs.len(), producer, what });
+        match what {
+            What::GaveUp { first, end } => self.use_up(producer, first, end),
+            What::Granted { epoch } => match self.stream(producer).epoch.replace(epoch) {
+                Some(before) if before >= epoch => Follows::Reused { before },
+                _ => Follows::Well,
+            },
+        }
     }
 
     fn use_up(&mut self, producer: u32, first: u64, end: u64) -> Follows {
@@ -101,6 +132,7 @@ impl Held {
         let next = stream.next;
         stream.next = next.max(end);
         match first {
+            _ if first >= end => Follows::Empty,
             _ if first == next => Follows::Well,
             _ if first > next => Follows::Gap { from: next, to: first - 1 },
             _ if is_there => Follows::Doubled,

@@ -282,6 +282,63 @@ fn the_parts_of_a_batch_that_was_cut_have_outcomes_of_their_own() {
 }
 
 #[test]
+fn what_is_written_behind_its_successor_is_found() {
+    let granted = |broker, epoch| Event::Granted { broker, producer: "a".into(), epoch };
+    let clients = [invoked(1, "a", 0), invoked_under(2, "a", 2, 0, COUNT)];
+    let [old, new] = [1, 2].map(|epoch| run_of(0, "a", epoch, 0, COUNT));
+    let with = |grants: &[u64], held: &Run| {
+        let grants: Vec<_> = grants.iter().map(|epoch| granted(1, *epoch)).collect();
+        judge(&[&clients[..], &grants, &log(1, std::slice::from_ref(held))].concat())
+    };
+    assert!(with(&[1], &old).holds() && with(&[1, 2], &new).holds());
+    assert_finds(&with(&[1, 2], &old), |violation| {
+        matches!(violation, Violation::FencedAndWritten { epoch: 1, by: 2, sequence: 0, .. })
+    });
+    assert_finds(&with(&[2, 2], &new), |violation| {
+        matches!(violation, Violation::EpochReused { epoch: 2, before: 2, .. })
+    });
+    // One epoch, and two who write under it.
+    let both = judge_with(&[invoked(1, "a", 0), invoked(2, "a", 2)], &[]);
+    assert_finds(&both, |violation| matches!(violation, Violation::Unsound(_)));
+}
+
+#[test]
+fn an_entry_without_a_number_is_found() {
+    let mut empty = runs();
+    empty.push(run_of(16, "a", 1, 12, 0));
+    assert_finds(&judge_with(&clients(), &empty), |violation| matches!(violation, Violation::Empty { .. }));
+    for first in [0, 1] {
+        let gave_up = Event::GaveUp { broker: 1, producer: "a".into(), first, end: 0 };
+        let verdict = judge(&[&[gave_up][..], &log(1, &[])].concat());
+        assert_finds(&verdict, |violation| matches!(violation, Violation::Empty { .. }));
+    }
+}
+
+#[test]
+fn a_number_that_is_used_up_is_not_open() {
+    let inquired = |id| Event::Inquired { id, producer: "a".into() };
+    let sent = [invoked(1, "a", 0)];
+    let with = |clients: &[Event]| judge_with(&[&sent[..], clients].concat(), &[run(0, "a", 0)]);
+    let stale = |violation: &Violation| matches!(violation, Violation::StaleStream { used: 4, .. });
+    for answer in [Event::Open { id: 9, sequence: 3 }, Event::Stands { id: 9, next: 3 }] {
+        assert_finds(&with(&[written(1, 0), inquired(9), answer.clone()]), stale);
+        let early = with(&[inquired(9), written(1, 0), answer.clone()]);
+        assert!(early.holds(), "the question was asked before: {early:?}");
+        assert_finds(&with(&[answer]), |violation| matches!(violation, Violation::Unsound(_)));
+    }
+    assert!(with(&[written(1, 0), inquired(9), Event::Open { id: 9, sequence: 4 }]).holds());
+    assert_finds(&with(&[inquired(9), Event::Stands { id: 9, next: 6 }]), |violation| {
+        matches!(violation, Violation::Missing { sequence: 5, .. })
+    });
+}
+
+#[test]
+fn a_place_beyond_all_numbers_is_no_place() {
+    let verdict = judge_with(&[invoked(1, "a", 0), written(1, u64::MAX)], &[]);
+    assert_finds(&verdict, Violation::is_loss);
+}
+
+#[test]
 fn logs_that_differ_are_found() {
     let mut events = clients();
     events.extend(log(1, &runs()));

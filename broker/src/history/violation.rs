@@ -92,6 +92,54 @@ pub enum Violation {
         /// Its place.
         offset: u64,
     },
+    /// Written under an epoch behind the opening that gave another one to somebody else.
+    #[error(
+        "FENCED AND WRITTEN: {producer}/{sequence} of epoch {epoch} lies at offset {offset}, behind epoch {by}"
+    )]
+    FencedAndWritten {
+        /// Whose.
+        producer: String,
+        /// The first number of the batch.
+        sequence: u64,
+        /// The epoch that it carries.
+        epoch: u64,
+        /// Its place.
+        offset: u64,
+        /// The epoch that was given last.
+        by: u64,
+    },
+    /// A name was opened under an epoch that is not above the one before.
+    #[error("EPOCH REUSED: {producer} was opened under epoch {epoch}, behind epoch {before}")]
+    EpochReused {
+        /// Whose.
+        producer: String,
+        /// The epoch.
+        epoch: u64,
+        /// The one before.
+        before: u64,
+    },
+    /// An entry that uses no number up.
+    #[error("EMPTY: an entry of {producer} behind offset {offset} has no number")]
+    Empty {
+        /// Whose.
+        producer: String,
+        /// One past the last offset in front of it.
+        offset: u64,
+    },
+    /// Told that numbers are not used up of which somebody knew that they are, before the question.
+    #[error(
+        "STALE: question {id} was told that {producer}/{told} is open, when all below {used} was used up"
+    )]
+    StaleStream {
+        /// Which question.
+        id: u64,
+        /// Whose.
+        producer: String,
+        /// The number that was told.
+        told: u64,
+        /// One past the last number that was known to be used up.
+        used: u64,
+    },
     /// Called sealed, and neither written nor given up by any entry: it could still be written.
     #[error("SEALED AND OPEN: {producer}/{sequence} was called sealed, and nothing in the log gives it up")]
     SealedAndOpen {

@@ -22,7 +22,7 @@ use sequor_client::protocol::{
 };
 
 use super::chance::{chance, within};
-use super::content::{self, content, session_name};
+use super::content::{self, session_name};
 use super::judge::Violation;
 use super::machine::CLUSTER;
 use super::recorder::{Recorder, Sent};
@@ -77,7 +77,7 @@ pub(super) struct Client {
     /// Questions for the end of the log.
     ends: BTreeMap<Call, u64>,
     /// Questions for one number.
-    resolving: BTreeMap<Call, (String, Sequence)>,
+    resolving: BTreeMap<Call, (u64, String, Sequence)>,
     /// How many brokers there are.
     brokers: u64,
     subscription: SubscriptionKey,
@@ -97,8 +97,9 @@ pub(super) struct Client {
 enum Writer {
     /// Opens its name at this moment.
     Closed { until: Time },
-    /// Its name is being opened, to write from this number on, if not the next one.
-    Opening { key: ProducerKey, from: Option<Sequence> },
+    /// Its name is being opened, to write from this number on, if not the next one; and which question that is, if it is
+    /// known whose name.
+    Opening { key: ProducerKey, from: Option<Sequence>, question: Option<u64> },
     /// Open; the next batch at this moment.
     Open {
         key: ProducerKey,
@@ -209,6 +210,11 @@ impl Client {
         written && self.session.position(self.subscription) == Some(end)
     }
 
+    /// True if something of its was acknowledged since the faults are over.
+    pub(super) fn has_written(&self) -> bool {
+        self.acknowledged_since_calm
+    }
+
     /// What it is doing, for a report.
     pub(super) fn state(&self) -> String {
         let position = self.session.position(self.subscription);
@@ -219,7 +225,7 @@ impl Client {
     pub(super) fn write(&mut self, now: Time, recorder: &mut Recorder) -> Result<Time, Violation> {
         match self.writer {
             Writer::Closed { until } if until <= now => {
-                self.open(now);
+                self.open(now, recorder)?;
                 Ok(NEVER)
             }
             Writer::Open { until, .. } if until <= now => {
@@ -231,14 +237,14 @@ impl Client {
         }
     }
 
-    fn open(&mut self, now: Time) {
+    fn open(&mut self, now: Time, recorder: &mut Recorder) -> Result<(), Violation> {
         let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
         if self.nameless {
             let ttl = Duration::from_micros(within(&mut self.random, TTL_US));
             let acks = if chance(&mut self.random, 300) { Acks::Leader } else { Acks::Quorum };
             let key = self.session.open_session(client_time(now), ttl, acks, deadline);
-            self.writer = Writer::Opening { key, from: None };
-            return;
+            self.writer = Writer::Opening { key, from: None, question: None };
+            return Ok(());
         }
         let numbers = if chance(&mut self.random, 500) { Numbers::Own } else { Numbers::Meaningful };
         let certain = self.certain.0;
@@ -247,7 +253,9 @@ impl Client {
         let acks = if chance(&mut self.random, 300) { Acks::Leader } else { Acks::Quorum };
         let style = Style { from, numbers, acks };
         let key = self.session.open_producer(client_time(now), &self.name, style, deadline);
-        self.writer = Writer::Opening { key, from };
+        let id = recorder.id();
+        self.writer = Writer::Opening { key, from, question: Some(id) };
+        recorder.record(&Event::Inquired { id, producer: self.name.clone() })
     }
 
     fn append(&mut self, now: Time, recorder: &mut Recorder) -> Result<Time, Violation> {
@@ -258,9 +266,9 @@ impl Client {
         let codec = if chance(&mut self.random, 250) { Codec::Lz4 } else { Codec::None };
         let (mut builder, mut digest) = (BatchBuilder::new().packed(codec), Digest::default());
         for sequence in (next.0..).map(Sequence).take(count(&mut self.random)) {
-            let value = content(&self.name, sequence);
-            builder.push_value(None, &value, 0).expect("a dozen small records fit a batch");
-            digest = digest + content::digest(&self.name, sequence, &value);
+            let record = content::record(&self.name, sequence);
+            builder.push(&record).expect("a dozen small records fit a batch");
+            digest = digest + content::digest(&self.name, sequence, &record);
         }
         let count = u32::try_from(builder.count()).expect("a dozen records");
         let patience = if self.impatient && !self.stopping { SHORT_DEADLINE_US } else { DEADLINE_US };
@@ -315,8 +323,9 @@ impl Client {
             let sequence = Sequence(within(&mut self.random, (0, next.0 + 3)));
             let resolve = Resolve { producer: id, epoch, sequence, seal: false };
             let call = self.session.resolve(client_time(now), resolve, deadline);
-            self.resolving.insert(call, (self.name.clone(), sequence));
-            Ok(())
+            let id = recorder.id();
+            self.resolving.insert(call, (id, self.name.clone(), sequence));
+            recorder.record(&Event::Inquired { id, producer: self.name.clone() })
         }
     }
 
@@ -361,8 +370,14 @@ impl Client {
         match news {
             News::Opened { producer, state } => {
                 let (key, id, epoch) = (producer, state.id, state.epoch);
-                let from = if let Writer::Opening { from, .. } = self.writer { from } else { None };
+                let (from, question) = match self.writer {
+                    Writer::Opening { from, question, .. } => (from, question),
+                    _ => (None, None),
+                };
                 let next = from.unwrap_or(state.next);
+                if let Some(id) = question {
+                    recorder.record(&Event::Stands { id, next: state.next.0 })?;
+                }
                 if self.nameless {
                     self.name = session_name(id);
                 }
@@ -425,7 +440,7 @@ impl Client {
                 }
             }
             News::Resolved { call, resolved } => {
-                if let Some((producer, sequence)) = self.resolving.remove(&call) {
+                if let Some((id, producer, sequence)) = self.resolving.remove(&call) {
                     let sequence = sequence.0;
                     match resolved {
                         Resolved::Committed { offset } => {
@@ -433,7 +448,7 @@ impl Client {
                             recorder.record(&Event::Committed { producer, sequence, offset })?;
                         }
                         Resolved::Sealed => recorder.record(&Event::Sealed { producer, sequence })?,
-                        Resolved::Open => {}
+                        Resolved::Open => recorder.record(&Event::Open { id, sequence })?,
                     }
                 }
             }

@@ -9,6 +9,7 @@ use super::chance::{chance, within};
 use super::faults::Fault;
 use super::judge::{Violation, violated};
 use super::machine::{Death, Machine};
+use super::network::Node;
 use super::world::{Event, World};
 
 use crate::core::time::Time;
@@ -163,8 +164,7 @@ impl World {
     fn watch(&mut self, broker: u64) -> Result<(), Violation> {
         let machine = &self.machines[slot(broker)];
         let Some(core) = &machine.core else { return Ok(()) };
-        let durable: Vec<_> = self.machines.iter().map(Machine::durable).collect();
-        self.judge.watch(broker, core, &durable, &mut self.reached)?;
+        self.judge.watch(broker, core, &self.machines, &mut self.reached)?;
         // Which of the others it is compared with does not matter, as long as it changes.
         let other = &self.machines[self.summary.events as usize % self.machines.len()];
         other.core.as_ref().map_or(Ok(()), |other| self.judge.check_matching(core, other))
@@ -219,6 +219,9 @@ impl World {
 
     fn send_datagram(&mut self, from: u64, to: u64, message: &PeerMessage) {
         let bytes: Bytes = message.encode().concat().into();
+        if self.network.is_full(self.now, from, to) {
+            return self.reached.note("peer queue full");
+        }
         for at in self.network.arrivals(&mut self.random, self.now, from, to) {
             self.at(at, Event::Datagram { from, to, bytes: bytes.clone() });
         }
@@ -247,6 +250,7 @@ impl World {
     /// Lets something go wrong, or right again.
     pub(super) fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
         self.losses.note(self.now, fault);
+        self.reached.note(fault.name());
         match fault {
             Fault::Die { broker, death, down_us } => return self.die(broker, death, Some(down_us)),
             Fault::DieAll { death, down_us } => {
@@ -259,34 +263,38 @@ impl World {
             Fault::Isolate { broker, inward, outward } => {
                 for other in self.brokers().filter(|other| *other != broker) {
                     if inward {
-                        self.network.cut(other, broker);
+                        self.network.cut(Node::Broker(other), Node::Broker(broker));
                     }
                     if outward {
-                        self.network.cut(broker, other);
+                        self.network.cut(Node::Broker(broker), Node::Broker(other));
                     }
                 }
             }
-            Fault::CutLink { from, to } => self.network.cut(from, to),
+            Fault::CutLink { from, to } => self.network.cut(Node::Broker(from), Node::Broker(to)),
             Fault::BreakLink { from, to } => self.break_link(from, to),
             Fault::Heal => self.network.heal(),
             Fault::Change(weather) => self.network.weather = weather,
             Fault::Jump { broker, by_us } => {
-                self.reached.note("clock jumped");
                 self.machines[slot(broker)].clock.jump(&mut self.random, by_us);
             }
             Fault::Fill { broker } => self.machine(broker).fill(true),
             Fault::Free => self.machines.iter().for_each(|machine| machine.fill(false)),
             Fault::FailDisk { broker } => self.machines[slot(broker)].fail_disk(&mut self.random),
-            Fault::Hang { broker, for_us } => {
-                self.reached.note("disk hung");
-                self.machine(broker).hangs_until = self.now + for_us;
-            }
+            Fault::Hang { broker, for_us } => self.machine(broker).hangs_until = self.now + for_us,
             Fault::Rot { broker, down_us } => return self.rot(broker, down_us),
             Fault::Remember { broker } => self.remember(broker),
             Fault::Lose { broker, what, death, down_us } => {
                 return self.lose_files(broker, what, death, down_us);
             }
             Fault::Reset { client } => self.reset_client(client),
+            Fault::Storm { times } => self.storm(times),
+            Fault::CutClient { client, broker, inward } => {
+                let (from, to) = match inward {
+                    true => (Node::Client(client), Node::Broker(broker)),
+                    false => (Node::Broker(broker), Node::Client(client)),
+                };
+                self.network.cut(from, to);
+            }
             Fault::Garble { client } => self.garble(client),
             Fault::Replace { client } => return self.replace_client(client),
             Fault::Zombie { client, for_us } => return self.make_zombie(client, for_us),
@@ -338,6 +346,7 @@ impl World {
     fn break_link(&mut self, one: u64, other: u64) {
         let between = |from: u64, to: u64| (from, to) == (one, other) || (from, to) == (other, one);
         self.forget_events(|event| matches!(event, Event::Datagram { from, to, .. } if between(*from, *to)));
+        self.network.forget(one, other);
         for (broker, peer) in [(one, other), (other, one)] {
             let noticed = within(&mut self.random, (0, 1_000_000));
             self.after(noticed, Event::PeerLost { broker, peer });
@@ -377,7 +386,6 @@ impl World {
         if !self.is_awake(broker) {
             return;
         }
-        self.reached.note("paused");
         let machine = self.machine(broker);
         machine.paused = true;
         let life = machine.life;

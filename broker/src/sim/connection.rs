@@ -22,7 +22,9 @@ use sequor_client::protocol::{
 };
 
 use super::chance::{chance, within};
+use super::faults::Fault;
 use super::judge::Violation;
+use super::network::Node;
 use super::world::{Event, World};
 use crate::core::time::Time;
 use crate::core::{Caller, Reply, SessionId, Subscription};
@@ -32,6 +34,8 @@ pub(crate) use self::program::Port;
 
 /// How long it takes until somebody notices that the other side has fallen silent. Microseconds.
 const SILENCE_US: (u64, u64) = (1_000, 1_500_000);
+/// How long a storm leaves clients alone. Microseconds.
+const STORM_US: (u64, u64) = (1_000, 100_000);
 /// Deliveries on their way to a reader that does not read. Count.
 const DELIVERIES_MAX: usize = 4;
 /// Records in one delivery are about this many bytes.
@@ -85,6 +89,9 @@ struct Connection {
     forgotten: bool,
     /// The broker has.
     hung_up: bool,
+    /// A message was lost on the way to the broker, or to the client: nothing arrives behind it.
+    lost_to_broker: bool,
+    lost_to_client: bool,
     readers: BTreeMap<RequestId, Reader>,
 }
 
@@ -97,6 +104,15 @@ struct Reader {
 }
 
 impl Connection {
+    /// Its two ends, if both are in this world.
+    fn link(&self) -> Option<(Node, Node)> {
+        match self.end {
+            End::Client { number, .. } => Some((Node::Client(number), Node::Broker(self.broker))),
+            #[cfg(feature = "virtual")]
+            End::Program(_) => None,
+        }
+    }
+
     fn hang_up(&mut self) {
         self.hung_up = true;
         self.readers.clear();
@@ -147,6 +163,8 @@ impl World {
             last_to_client: self.now,
             forgotten: false,
             hung_up: false,
+            lost_to_broker: false,
+            lost_to_client: false,
             readers: BTreeMap::new(),
         };
         self.connections.open.insert(id, connection);
@@ -159,6 +177,17 @@ impl World {
     pub(super) fn send_to_broker(&mut self, connection: u64, what: ToBroker) {
         let delay = self.network.delay(&mut self.random);
         let Some(open) = self.connections.open.get_mut(&connection) else { return };
+        if let Some((client, broker)) = open.link()
+            && (open.lost_to_broker || self.network.is_cut(client, broker))
+        {
+            let is_news = !mem::replace(&mut open.lost_to_broker, true);
+            if matches!(what, ToBroker::Closed) {
+                // The broker notices by itself.
+                let notice = within(&mut self.random, SILENCE_US);
+                return self.after(notice, Event::ToBroker { connection, what });
+            }
+            return self.starve(connection, is_news);
+        }
         open.last_to_broker = (open.last_to_broker + 1).max(self.now + delay);
         let at = open.last_to_broker;
         self.at(at, Event::ToBroker { connection, what });
@@ -167,9 +196,23 @@ impl World {
     fn send_to_client(&mut self, connection: u64, what: ToClient) {
         let delay = self.network.delay(&mut self.random);
         let Some(open) = self.connections.open.get_mut(&connection) else { return };
+        if let Some((client, broker)) = open.link()
+            && (open.lost_to_client || self.network.is_cut(broker, client))
+        {
+            let is_news = !mem::replace(&mut open.lost_to_client, true);
+            return self.starve(connection, is_news);
+        }
         open.last_to_client = (open.last_to_client + 1).max(self.now + delay);
         let at = open.last_to_client;
         self.at(at, Event::ToClient { connection, what });
+    }
+
+    /// Something is lost on a connection that is cut: after a while of silence it is given up.
+    fn starve(&mut self, connection: u64, is_news: bool) {
+        if is_news {
+            self.reached.note("lost between client and broker");
+            self.fall_silent(connection);
+        }
     }
 
     /// The client forgets a connection; the broker hears of it in its turn.
@@ -199,6 +242,17 @@ impl World {
             }
         }
         self.at(self.now, Event::Wake { client });
+    }
+
+    /// All clients lose their connections, again and again, so that all of them come back at once.
+    pub(super) fn storm(&mut self, times: u64) {
+        for client in 0..self.clients.len() {
+            self.reset_client(client);
+        }
+        if times > 1 {
+            let next = within(&mut self.random, STORM_US);
+            self.after(next, Event::Fault(Fault::Storm { times: times - 1 }));
+        }
     }
 
     /// The broker died: its clients notice after a while.

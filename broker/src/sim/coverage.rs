@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use sequor_client::core::Event as News;
-use sequor_client::protocol::{Refusal, Response};
+use sequor_client::core::{Event as News, Failure};
+use sequor_client::protocol::{Refusal, Resolved, Response};
 
 use super::faults::Profile;
 use crate::core::effect::Effect;
@@ -38,7 +38,8 @@ const LOSS: &[&str] = &[
     "nothing lost: everything is as it was",
     "nothing lost: the identity is as it was",
     "nothing lost: the vote is as it was",
-    "paused",
+    "fault: files lost",
+    "fault: paused",
     "power cut",
     "process killed",
     "stopped: a leader knew of more",
@@ -50,18 +51,40 @@ const SWARM: &[&str] = &[
     "accepted early",
     "answered as a duplicate",
     "answered as scattered",
-    "clock jumped",
+    "broker hung up on garbage",
     "conflict cut the log",
+    "cut by the library",
     "disk error",
     "disk full",
-    "disk hung",
     "elected",
+    "fault: all die",
+    "fault: client cut off",
+    "fault: client frozen, and followed",
+    "fault: client replaced",
+    "fault: client reset",
+    "fault: clock jumped",
+    "fault: connection of peers broken",
+    "fault: disk filled",
+    "fault: disk hung",
+    "fault: disk to fail",
+    "fault: garbage sent",
+    "fault: isolated",
+    "fault: link cut",
+    "fault: name retired",
+    "fault: one dies",
+    "fault: paused",
+    "fault: retry storm",
+    "fault: rot",
+    "fault: told to stop",
+    "fenced by its heir",
     "five brokers",
     "found damage and refused to start",
     "found no damage in rot",
     "handed over",
+    "lost between client and broker",
+    "network changed",
     "one broker",
-    "paused",
+    "peer queue full",
     "power cut",
     "process killed",
     "refused: already committed",
@@ -77,6 +100,7 @@ const SWARM: &[&str] = &[
     "refused: session expired",
     "refused: unavailable",
     "resolved",
+    "resolved as sealed",
     "told who leads",
     "unknown to its caller",
     "unsynced entries lost",
@@ -148,7 +172,11 @@ impl Reached {
         match news {
             News::Acked { .. } => self.note("acked"),
             News::Unknown { .. } => self.note("unknown to its caller"),
+            News::Resolved { resolved: Resolved::Sealed, .. } => self.note("resolved as sealed"),
             News::Resolved { .. } => self.note("resolved"),
+            News::Failed { why: Failure::Refused(Refusal::Fenced { .. }), .. } => {
+                self.note("fenced by its heir");
+            }
             _ => {}
         }
     }

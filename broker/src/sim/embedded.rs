@@ -17,6 +17,7 @@ pub(crate) use super::connection::Port;
 use super::connection::{End, ToBroker};
 use super::judge::Violation;
 use super::machine::{Build, CLUSTER, Death, Machine};
+use super::network::Node;
 pub(crate) use super::network::Weather;
 use super::world::{Event, World, genesis};
 use crate::core::Timing;
@@ -144,6 +145,7 @@ impl Embedded {
 
     /// Whether two brokers hear each other, both ways.
     pub(crate) fn connects(&self, one: u64, other: u64) -> bool {
+        let (one, other) = (Node::Broker(one), Node::Broker(other));
         !self.world.network.is_cut(one, other) && !self.world.network.is_cut(other, one)
     }
 
@@ -181,7 +183,7 @@ impl Embedded {
 
     /// Nothing that one broker sends reaches the other any more.
     pub(crate) fn cut(&mut self, from: u64, to: u64) {
-        self.world.network.cut(from, to);
+        self.world.network.cut(Node::Broker(from), Node::Broker(to));
     }
 
     /// Every link is mended.

@@ -51,6 +51,10 @@ pub(super) enum Fault {
     Lose { broker: u64, what: Lost, death: Death, down_us: u64 },
     /// A client's connections break.
     Reset { client: usize },
+    /// The connections of all clients break, so many times in a row.
+    Storm { times: u64 },
+    /// What a client sends to a broker is lost; or what it is sent, if not `inward`.
+    CutClient { client: usize, broker: u64, inward: bool },
     /// A client sends bytes that mean nothing.
     Garble { client: usize },
     /// A client dies, and its successor comes back under the same name.
@@ -59,6 +63,38 @@ pub(super) enum Fault {
     Zombie { client: usize, for_us: u64 },
     /// A client closes its name for ever, and goes on under another one.
     Retire { client: usize },
+}
+
+impl Fault {
+    /// What it is called where it is counted.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Die { .. } => "fault: one dies",
+            Self::DieAll { .. } => "fault: all die",
+            Self::Stop { .. } => "fault: told to stop",
+            Self::Pause { .. } => "fault: paused",
+            Self::Isolate { .. } => "fault: isolated",
+            Self::CutLink { .. } => "fault: link cut",
+            Self::BreakLink { .. } => "fault: connection of peers broken",
+            Self::Heal => "links mended",
+            Self::Change(_) => "network changed",
+            Self::Jump { .. } => "fault: clock jumped",
+            Self::Fill { .. } => "fault: disk filled",
+            Self::Free => "disks freed",
+            Self::FailDisk { .. } => "fault: disk to fail",
+            Self::Hang { .. } => "fault: disk hung",
+            Self::Rot { .. } => "fault: rot",
+            Self::Remember { .. } => "disk copied",
+            Self::Lose { .. } => "fault: files lost",
+            Self::Reset { .. } => "fault: client reset",
+            Self::Storm { .. } => "fault: retry storm",
+            Self::CutClient { .. } => "fault: client cut off",
+            Self::Garble { .. } => "fault: garbage sent",
+            Self::Replace { .. } => "fault: client replaced",
+            Self::Zombie { .. } => "fault: client frozen, and followed",
+            Self::Retire { .. } => "fault: name retired",
+        }
+    }
 }
 
 /// Which kinds of faults a run may have.
@@ -133,9 +169,9 @@ pub(super) fn schedule(
     Script(schedule)
 }
 
-const KINDS: usize = 19;
+const KINDS: usize = 21;
 /// Those of them that hurt neither disks nor what is between brokers, but for a while.
-const GENTLE_KINDS: [usize; 12] = [0, 1, 2, 3, SLOW_NETWORK, 7, 8, 9, 10, 12, 13, 18];
+const GENTLE_KINDS: [usize; 13] = [0, 1, 2, 3, SLOW_NETWORK, 7, 8, 9, 10, 12, 13, 18, 20];
 /// Here it loses nothing.
 const SLOW_NETWORK: usize = 6;
 /// How long a broker that loses something is down at least: nothing that it said is still on its way then. Milliseconds.
@@ -219,6 +255,8 @@ fn draw(random: &mut ChaCha8Rng, kind: usize, brokers: u64, clients: usize) -> F
         15 => Fault::FailDisk { broker },
         16 => Fault::Hang { broker, for_us: down_us },
         17 => Fault::Rot { broker, down_us },
+        18 => Fault::Storm { times: within(random, (2, 12)) },
+        19 => Fault::CutClient { client, broker, inward: chance(random, 500) },
         _ => Fault::Garble { client },
     }
 }

@@ -3,7 +3,9 @@
 //! While the world turns it watches, after every step of a broker:
 //!
 //! * *election safety*: at most one leader per term;
-//! * *commit means durable*: an entry that anybody applies lies on stable storage of a majority;
+//! * *commit means durable*: an entry that anybody applies lies on stable storage of a majority, itself and not another one
+//!   of its index; now and then their disks are asked too;
+//! * *one state*: who has applied the same entries has the same state;
 //! * *one history*: everybody applies the same entry (same term, same chained checksum) at an index;
 //! * *leader completeness*: whoever leads a term has everything that was committed in it or before;
 //! * *log matching*: two logs with an entry of the same term at an index are the same up to there;
@@ -18,7 +20,7 @@ use std::fmt;
 use sequor_wal::{Index, Position, Term, Vote};
 
 use super::coverage::Reached;
-use super::machine::Synced;
+use super::machine::{Machine, Synced};
 use crate::core::Core;
 
 /// A broken promise.
@@ -44,8 +46,15 @@ struct Applied {
 pub(super) struct Judge {
     leaders: BTreeMap<Term, u64>,
     history: Vec<Applied>,
+    /// Checksums of states, by how far their brokers had applied.
+    states: BTreeMap<Index, u32>,
     seen: BTreeMap<u64, Seen>,
 }
+
+/// So often a newly applied entry is looked for on the disks themselves. Entries.
+const LOOK_EVERY: Index = 1024;
+/// So often the states of brokers are compared that have applied just as much. Entries.
+const COMPARE_EVERY: Index = 16;
 
 /// What was last seen of a broker.
 #[derive(Debug, Default)]
@@ -55,12 +64,12 @@ struct Seen {
 }
 
 impl Judge {
-    /// Watches a broker after a step. `durable` says for each broker up to which index its disk is synced.
+    /// Watches a broker after a step.
     pub(super) fn watch(
         &mut self,
         id: u64,
         core: &Core,
-        durable: &[Index],
+        machines: &[Machine],
         reached: &mut Reached,
     ) -> Result<(), Violation> {
         if core.leads() {
@@ -82,9 +91,24 @@ impl Judge {
                 ));
             };
             let applied = Applied { position, in_term: core.status().term };
-            check_history(&mut self.history, id, applied, durable)?;
+            if check_history(&mut self.history, id, applied)? {
+                check_durable(id, position, machines)?;
+            }
         }
-        Ok(())
+        self.check_state(id, core)
+    }
+
+    /// Whoever has applied the same entries has the same state.
+    fn check_state(&mut self, id: u64, core: &Core) -> Result<(), Violation> {
+        let index = core.applied_index();
+        if !index.is_multiple_of(COMPARE_EVERY) {
+            return Ok(());
+        }
+        let state = core.state().fingerprint();
+        match *self.states.entry(index).or_insert(state) == state {
+            true => Ok(()),
+            false => violated(format!("broker {id} has another state than others had after entry {index}")),
+        }
     }
 
     fn check_leader(&mut self, id: u64, core: &Core, reached: &mut Reached) -> Result<(), Violation> {
@@ -201,33 +225,49 @@ fn last_up_to(history: &[Applied], term: Term) -> Option<Position> {
     history.iter().rfind(|applied| applied.in_term <= term).map(|applied| applied.position)
 }
 
-fn check_history(
-    history: &mut Vec<Applied>,
-    id: u64,
-    applied: Applied,
-    durable: &[Index],
-) -> Result<(), Violation> {
+/// True if nobody has applied the entry before.
+fn check_history(history: &mut Vec<Applied>, id: u64, applied: Applied) -> Result<bool, Violation> {
     let (position, index) = (applied.position, applied.position.index);
     let at = usize::try_from(index).expect("an index fits a usize") - 1;
     if let Some(Applied { position: known, .. }) = history.get(at) {
         if *known != position {
             return violated(format!("broker {id} applied {position:?} where {known:?} was applied before"));
         }
-        return Ok(());
+        return Ok(false);
     }
     history.push(applied);
-    let holders = durable.iter().filter(|durable| **durable >= index).count();
-    if holders * 2 <= durable.len() {
-        return violated(format!(
-            "broker {id} applied entry {index}, durable on {holders} of {}",
-            durable.len()
-        ));
+    Ok(true)
+}
+
+/// Who applies an entry relies on a majority of disks. Now and then it is looked whether these have what their brokers say.
+fn check_durable(id: u64, entry: Position, machines: &[Machine]) -> Result<(), Violation> {
+    let holders: Vec<_> = machines.iter().filter(|machine| machine.holds(entry)).collect();
+    if !is_majority(holders.len(), machines.len()) {
+        let (holders, all) = (holders.len(), machines.len());
+        return violated(format!("broker {id} applied {entry:?}, durable on {holders} of {all}"));
     }
-    Ok(())
+    if !entry.index.is_multiple_of(LOOK_EVERY) {
+        return Ok(());
+    }
+    // A disk that has changed what it had confirmed keeps no promise, and one whose broker is down may have been put back.
+    let sound = |machine: &&&Machine| machine.core.is_some() && !machine.rotten;
+    match holders.iter().filter(sound).find(|machine| !machine.would_keep(entry)) {
+        Some(Machine { id, .. }) => {
+            violated(format!("broker {id} says that {entry:?} is durable, and it is not"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn is_majority(some: usize, all: usize) -> bool {
+    some * 2 > all
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::clock::Clock;
+    use super::super::machine::Build;
+    use super::super::world::genesis;
     use super::*;
 
     fn applied(index: Index, term: Term, in_term: Term) -> Applied {
@@ -237,8 +277,10 @@ mod tests {
     #[test]
     fn a_commit_that_is_not_durable_on_a_majority_is_seen() {
         let applied = applied(1, 1, 1);
-        assert!(check_history(&mut Vec::new(), 1, applied, &[1, 1, 0]).is_ok());
-        assert!(check_history(&mut Vec::new(), 1, applied, &[1, 0, 0]).is_err());
+        assert!(is_majority(2, 3) && !is_majority(1, 3) && !is_majority(2, 4) && is_majority(1, 1));
+        let genesis = genesis(3);
+        let machines = (1..=3).map(|id| Machine::new(id, &genesis, Build::SMALL, Clock::right()));
+        assert!(check_durable(1, applied.position, &machines.collect::<Vec<_>>()).is_err());
     }
 
     #[test]
@@ -262,8 +304,9 @@ mod tests {
     fn a_second_history_is_seen() {
         let known = applied(1, 1, 1);
         let other = Applied { position: Position { chain: 8, ..known.position }, ..known };
-        assert!(check_history(&mut vec![known], 2, known, &[1, 1, 1]).is_ok());
-        assert!(check_history(&mut vec![known], 2, other, &[1, 1, 1]).is_err());
+        assert_eq!(check_history(&mut vec![known], 2, known), Ok(false));
+        assert_eq!(check_history(&mut Vec::new(), 2, known), Ok(true));
+        assert!(check_history(&mut vec![known], 2, other).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rand_chacha::rand_core::Rng;
 use sequor_client::protocol::{BrokerId, ClusterId, Incarnation, Lineage};
 use sequor_wal::disk::memory::MemoryDisk;
 use sequor_wal::{
-    Damage, Identity, IdentityError, Index, OpenError, Opened, Position, SpareOrder, SyncError, Ticket, Vote,
+    Damage, Identity, IdentityError, OpenError, Opened, Position, SpareOrder, SyncError, Ticket, Vote,
     VoteState,
 };
 use thiserror::Error;
@@ -50,6 +50,16 @@ impl Build {
     };
 }
 
+impl Build {
+    fn wal_settings(&self) -> sequor_wal::Settings {
+        sequor_wal::Settings {
+            segment_bytes: self.segment_bytes,
+            block_bytes_max: self.block_bytes_max,
+            ..sequor_wal::Settings::default()
+        }
+    }
+}
+
 /// How a broker goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Death {
@@ -84,8 +94,8 @@ pub(super) struct Machine {
     pub(super) pass_due: bool,
     ticket: Option<Ticket>,
     spares: Vec<SpareOrder>,
-    /// Up to where its log was durable when it was last alive.
-    durable: Index,
+    /// What was confirmed and not applied when it was last alive.
+    confirmed: Vec<Position>,
     synced: Synced,
     /// Its disk hangs until then.
     pub(super) hangs_until: Time,
@@ -127,7 +137,7 @@ impl Machine {
             pass_due: false,
             ticket: None,
             spares: Vec::new(),
-            durable: 0,
+            confirmed: Vec::new(),
             synced: Synced::default(),
             hangs_until: Time(0),
             rotten: false,
@@ -146,13 +156,8 @@ impl Machine {
             identity.set_incarnation(&self.disk, incarnation)?;
         }
         let incarnation = Incarnation(identity.incarnation.unwrap_or_default());
-        let settings = sequor_wal::Settings {
-            segment_bytes: self.build.segment_bytes,
-            block_bytes_max: self.build.block_bytes_max,
-            ..sequor_wal::Settings::default()
-        };
         let Opened { log, commit, vote } =
-            sequor_wal::open(Arc::new(self.disk.clone()), &identity, settings)?;
+            sequor_wal::open(Arc::new(self.disk.clone()), &identity, self.build.wal_settings())?;
         if let VoteState::Damaged(damage) = vote {
             return Err(StartError::Vote(damage));
         }
@@ -176,14 +181,19 @@ impl Machine {
 
     /// The broker dies.
     pub(super) fn die(&mut self, death: Death, random: &mut ChaCha8Rng) {
-        self.durable = self.durable();
-        let last = self.core.as_ref().map(|core| core.log().position(self.durable));
-        self.synced.last = last.and_then(|last| last.ok().flatten());
-        self.core = None;
+        let Some(core) = self.core.take() else { return self.lose_power_or_not(death, random) };
+        let (log, behind) = (core.log(), core.applied_index());
+        let position = |index| log.position(index).ok().flatten();
+        self.confirmed = (behind + 1..=log.durable()).filter_map(position).collect();
+        self.synced.last = position(log.durable());
         self.ticket = None;
         self.spares.clear();
         self.paused = false;
         self.pass_due = false;
+        self.lose_power_or_not(death, random);
+    }
+
+    fn lose_power_or_not(&self, death: Death, random: &mut ChaCha8Rng) {
         let seed = random.next_u64();
         match death {
             Death::PowerCut => self.disk.crash(seed),
@@ -207,9 +217,22 @@ impl Machine {
         self.core.is_some() && !self.paused
     }
 
-    /// Up to where its log is durable, or was when it was last alive.
-    pub(super) fn durable(&self) -> Index {
-        self.core.as_ref().map_or(self.durable, |core| core.log().durable())
+    /// Whether this very entry lies on its disk, confirmed: as its broker says, or said when it was last alive. Only
+    /// for an entry that it has not applied.
+    pub(super) fn holds(&self, entry: Position) -> bool {
+        let Some(core) = &self.core else { return self.confirmed.contains(&entry) };
+        let found = core.log().position(entry.index).ok().flatten();
+        core.log().durable() >= entry.index && found == Some(entry)
+    }
+
+    /// Whether that is true: whether a recovery finds the entry if the power fails now, and nothing that is not synced is
+    /// left.
+    pub(super) fn would_keep(&self, entry: Position) -> bool {
+        let disk = self.disk.surely_kept();
+        let opened = Identity::load(&disk)
+            .ok()
+            .and_then(|identity| sequor_wal::open(Arc::new(disk), &identity, self.build.wal_settings()).ok());
+        opened.is_some_and(|opened| opened.log.position(entry.index).ok().flatten() == Some(entry))
     }
 
     /// What its disk had confirmed when it was last alive.

@@ -4,7 +4,7 @@
 //! than the streams of a real cluster, and raft must stand it. Clients are connected by *connections*: what was sent
 //! arrives in order, until the connection breaks and loses what was on its way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha8Rng;
 
@@ -43,20 +43,35 @@ impl Weather {
     }
 }
 
-/// Which links between brokers are cut, and how bad the others are.
+/// Messages of one broker to another that are on their way at the same time, at most; the next one is lost, as it is in a
+/// queue that is full. Count.
+const ON_THEIR_WAY_MAX: usize = 32;
+
+/// Who is at one end of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Node {
+    /// A broker, by its id.
+    Broker(u64),
+    /// A client of this world, by its number.
+    Client(usize),
+}
+
+/// Which links are cut, and how bad the others are.
 #[derive(Debug)]
 pub(super) struct Network {
     pub(super) weather: Weather,
-    cuts: BTreeSet<(u64, u64)>,
+    cuts: BTreeSet<(Node, Node)>,
+    /// When what is on its way between two brokers arrives.
+    on_their_way: BTreeMap<(u64, u64), Vec<Time>>,
 }
 
 impl Network {
     pub(super) fn new(weather: Weather) -> Self {
-        Self { weather, cuts: BTreeSet::new() }
+        Self { weather, cuts: BTreeSet::new(), on_their_way: BTreeMap::new() }
     }
 
-    /// Cuts what travels from one broker to the other. The way back is another link.
-    pub(super) fn cut(&mut self, from: u64, to: u64) {
+    /// Cuts what travels from one to the other. The way back is another link.
+    pub(super) fn cut(&mut self, from: Node, to: Node) {
         self.cuts.insert((from, to));
     }
 
@@ -65,7 +80,7 @@ impl Network {
         self.cuts.clear();
     }
 
-    pub(super) fn is_cut(&self, from: u64, to: u64) -> bool {
+    pub(super) fn is_cut(&self, from: Node, to: Node) -> bool {
         self.cuts.contains(&(from, to))
     }
 
@@ -76,15 +91,29 @@ impl Network {
     }
 
     /// When the copies of one datagram arrive: none if it is lost, two if it is doubled.
-    pub(super) fn arrivals(&self, random: &mut ChaCha8Rng, now: Time, from: u64, to: u64) -> Vec<Time> {
-        if self.is_cut(from, to) || chance(random, self.weather.loss_per_mille) {
+    pub(super) fn arrivals(&mut self, random: &mut ChaCha8Rng, now: Time, from: u64, to: u64) -> Vec<Time> {
+        let is_cut = self.is_cut(Node::Broker(from), Node::Broker(to));
+        if is_cut || chance(random, self.weather.loss_per_mille) {
             return Vec::new();
         }
         let mut arrivals = vec![now + self.delay(random)];
         if chance(random, self.weather.double_per_mille) {
             arrivals.push(now + self.delay(random));
         }
+        self.on_their_way.entry((from, to)).or_default().extend_from_slice(&arrivals);
         arrivals
+    }
+
+    /// Whether so much is on its way from one broker to another that nothing more can be taken.
+    pub(super) fn is_full(&mut self, now: Time, from: u64, to: u64) -> bool {
+        let Some(on_their_way) = self.on_their_way.get_mut(&(from, to)) else { return false };
+        on_their_way.retain(|at| *at > now);
+        on_their_way.len() >= ON_THEIR_WAY_MAX
+    }
+
+    /// What is on its way between two brokers will not arrive.
+    pub(super) fn forget(&mut self, one: u64, other: u64) {
+        self.on_their_way.retain(|link, _| *link != (one, other) && *link != (other, one));
     }
 
     /// How long one message takes.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use sequor_client::protocol::{ProducerId, Sequence};
+use sequor_client::protocol::{Epoch, ProducerId, Sequence};
 
 use super::content::{run, session_name};
 use super::coverage::Reached;
@@ -16,10 +16,15 @@ use crate::core::Core;
 use crate::core::effect::{Effect, Effects, Retiring, Sealing, SessionOpening, Written};
 use crate::history::Event;
 
+/// A session's producer has one epoch.
+const SESSION_EPOCH: Epoch = Epoch(1);
+
 /// How far a producer's numbers are used up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stream {
     pub(super) next: Sequence,
+    /// The epoch that was given last.
+    epoch: Epoch,
     /// Nothing may follow.
     pub(super) retired: bool,
     /// If it is a session: its ttl, and the log time until which it may not end. Milliseconds.
@@ -65,8 +70,8 @@ impl Reading {
     pub(super) fn take(&mut self, log_time_ms: u64, effect: &Effect) -> Result<(), Violation> {
         match effect {
             Effect::Open(opening) => {
-                let name = self.names.entry(opening.id).or_insert_with(|| opening.name.to_string()).clone();
-                self.streams.entry(name).or_default();
+                self.names.entry(opening.id).or_insert_with(|| opening.name.to_string());
+                self.grant(opening.id, opening.epoch)?;
             }
             Effect::Append(Written { base, batch, .. }) => {
                 let name = self.use_up(batch.producer(), batch.end_sequence())?;
@@ -74,14 +79,19 @@ impl Reading {
                 self.end = run.offset + u64::from(run.count);
                 self.events.push(Event::Held { broker: self.broker, run });
             }
-            Effect::Seal(Sealing { id, first, end, .. }) => {
+            Effect::Seal(Sealing { id, epoch, first, end }) => {
+                self.check_epoch(*id, *epoch)?;
                 let producer = self.use_up(*id, *end)?;
                 let (broker, first, end) = (self.broker, first.0, end.0);
                 self.events.push(Event::GaveUp { broker, producer, first, end });
             }
-            Effect::Retire(Retiring { id, .. }) => self.stream(*id)?.1.retired = true,
+            Effect::Retire(Retiring { id, epoch }) => {
+                self.check_epoch(*id, *epoch)?;
+                self.stream(*id)?.1.retired = true;
+            }
             Effect::Session(SessionOpening { id, ttl_ms, .. }) => {
                 self.names.insert(*id, session_name(*id));
+                self.grant(*id, SESSION_EPOCH)?;
                 self.stream(*id)?.1.lease = Some((*ttl_ms, log_time_ms + ttl_ms));
             }
             Effect::Renew(id) => {
@@ -110,6 +120,27 @@ impl Reading {
         Ok((name, stream))
     }
 
+    /// From here on, a producer's entries carry this epoch.
+    fn grant(&mut self, id: ProducerId, epoch: Epoch) -> Result<(), Violation> {
+        let broker = self.broker;
+        let (producer, stream) = self.stream(id)?;
+        if stream.retired {
+            return violated(format!("{producer} is opened when it stands at {stream:?}"));
+        }
+        stream.epoch = epoch;
+        self.events.push(Event::Granted { broker, producer, epoch: epoch.0 });
+        Ok(())
+    }
+
+    /// Of batches, the checker of histories asks the same.
+    fn check_epoch(&mut self, id: ProducerId, epoch: Epoch) -> Result<(), Violation> {
+        let (name, stream) = self.stream(id)?;
+        if stream.epoch != epoch {
+            return violated(format!("{name} does something under {epoch:?} when it stands at {stream:?}"));
+        }
+        Ok(())
+    }
+
     /// Numbers up to `end` are used up; whose they are.
     pub(super) fn use_up(&mut self, id: ProducerId, end: Sequence) -> Result<String, Violation> {
         let (name, stream) = self.stream(id)?;
@@ -123,7 +154,7 @@ impl Reading {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use sequor_client::protocol::{Epoch, Instance};
+    use sequor_client::protocol::Instance;
 
     use super::*;
     use crate::core::effect::Opening;
@@ -143,6 +174,25 @@ pub(super) mod tests {
         reading.take(0, &Effect::Retire(Retiring { id: ProducerId(1), epoch: Epoch(1) })).unwrap();
         assert!(reading.use_up(ProducerId(1), Sequence(2)).is_err());
         assert!(reading.use_up(ProducerId(2), Sequence(1)).is_err(), "nobody has opened that");
+    }
+
+    #[test]
+    fn what_is_done_under_an_old_epoch_is_seen() {
+        let (id, instance) = (ProducerId(1), Instance([2; 16]));
+        let seal = Sealing { id, epoch: Epoch(1), first: Sequence(0), end: Sequence(2) };
+        let retire = Retiring { id, epoch: Epoch(1) };
+        assert!(
+            opened().take(0, &Effect::Seal(seal)).is_ok()
+                && opened().take(0, &Effect::Retire(retire)).is_ok()
+        );
+        let taken_over = || {
+            let mut reading = opened();
+            let opening = Opening { id, epoch: Epoch(2), instance, name: "a".into() };
+            reading.take(0, &Effect::Open(opening)).unwrap();
+            reading
+        };
+        assert!(taken_over().take(0, &Effect::Seal(seal)).is_err());
+        assert!(taken_over().take(0, &Effect::Retire(retire)).is_err());
     }
 
     #[test]

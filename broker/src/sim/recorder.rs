@@ -23,6 +23,8 @@ use crate::history::{Checker, Event, Seen, Violation as Broken};
 pub(super) struct Recorder {
     checker: Checker,
     ids: u64,
+    /// Batches that the library has cut.
+    cuts: u64,
     /// Names that were retired, and where clients were told that their streams end.
     retired: Vec<(String, Sequence)>,
 }
@@ -49,17 +51,20 @@ impl Recorder {
     }
 
     /// The last judgement, over brokers that have come to rest, and whether the disk of each has rotted: of those it is
-    /// enough that they notice.
+    /// enough that they notice, so that their logs cannot be read.
     pub(super) fn conclude(
         mut self,
         cores: &[(&Core, bool)],
         reached: &mut Reached,
     ) -> Result<Seen, Violation> {
+        if self.cuts > 0 {
+            reached.note("cut by the library");
+        }
         let mut logs = Vec::new();
         for (core, rotten) in cores {
-            match Reading::of(core, reached) {
-                Err(_) if *rotten => {}
-                log => logs.push(log?),
+            let is_read = |index| core.log().entry(index).is_ok();
+            if !rotten || (1..=core.applied_index()).all(is_read) {
+                logs.push(Reading::of(core, reached)?);
             }
         }
         self.record(&Event::Began { brokers: logs.len() as u64 })?;
@@ -141,6 +146,7 @@ impl Sent {
         let (id, rest) = (attempt.id, Attempt { id: recorder.id(), count: attempt.count - count });
         attempt.count = count;
         self.begin(producer, first.plus(keep), rest.id, rest.count);
+        recorder.cuts += 1;
         recorder.record(&Event::Cut { id, count, rest: rest.id })
     }
 

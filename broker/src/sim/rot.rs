@@ -1,6 +1,7 @@
-//! What a disk does to bytes that it had confirmed: flips a bit, forgets a sector, returns an older one or another one.
+//! What a disk does to bytes that it had confirmed: flips a bit, forgets a sector, has another one there, of this file or of
+//! another.
 //!
-//! Only bytes that a later block proves are touched, or one copy of a vote: of a damaged last block nobody can tell
+//! Only bytes that a later block proves are touched, or one copy of a vote, or the identity: of a damaged last block nobody can tell
 //! whether it was torn by a crash, and that is what a majority of other disks is for.
 
 use rand_chacha::ChaCha8Rng;
@@ -21,6 +22,9 @@ const VOTE_COPY_BYTES: u64 = 4096;
 const VOTE_COPY_LAST: u64 = 3;
 /// How often it is a vote that is struck, per thousand: it is small, and what becomes of it weighs the most.
 const VOTES_PER_MILLE: u64 = 400;
+const IDENTITY: &str = "identity";
+/// How often it is the identity.
+const IDENTITIES_PER_MILLE: u64 = 50;
 
 /// Damages something on the disk of a broker that is down; false if there is nothing that may be damaged yet.
 pub(super) fn strike(disk: &MemoryDisk, random: &mut ChaCha8Rng) -> bool {
@@ -30,6 +34,9 @@ pub(super) fn strike(disk: &MemoryDisk, random: &mut ChaCha8Rng) -> bool {
     if chance(random, VOTES_PER_MILLE) {
         let copy = |random: &mut ChaCha8Rng| within(random, (0, VOTE_COPY_LAST)) * VOTE_COPY_BYTES;
         return damage(disk, VOTE, copy, random);
+    }
+    if chance(random, IDENTITIES_PER_MILLE) {
+        return damage(disk, IDENTITY, |_| 0, random);
     }
     let name = *pick(random, &segments[..old]);
     let sectors = disk.image(name).map_or(0, |image| image.len() / SECTOR_BYTES) as u64;
@@ -46,18 +53,29 @@ fn damage(
     place: impl Fn(&mut ChaCha8Rng) -> u64,
     random: &mut ChaCha8Rng,
 ) -> bool {
-    let Some(image) = disk.image(name) else { return false };
+    let Some(image) = disk.image(name).filter(|image| !image.is_empty()) else { return false };
+    let sector = |image: &[u8], at: u64| {
+        let at = usize::try_from(at).expect("within a file in memory");
+        let mut sector = image.get(at..).unwrap_or_default().to_vec();
+        sector.truncate(SECTOR_BYTES);
+        sector
+    };
     let at = place(random);
-    match within(random, (0, 2)) {
+    let before = sector(&image, at);
+    let mut after = match within(random, (0, 3)) {
         0 => {
-            let byte = at + random.next_u64() % SECTOR_BYTES as u64;
+            let byte = at + random.next_u64() % before.len() as u64;
             disk.flip(name, byte, u8::try_from(within(random, (0, 7))).expect("below eight"));
+            return true;
         }
-        1 => disk.overwrite(name, at, &[0; SECTOR_BYTES]),
-        _ => {
-            let other = usize::try_from(place(random)).expect("within a file in memory");
-            disk.overwrite(name, at, &image[other..other + SECTOR_BYTES]);
+        1 => Vec::new(),
+        2 => {
+            let others = disk.list().unwrap_or_default();
+            sector(&disk.image(pick::<String>(random, &others)).unwrap_or_default(), at)
         }
-    }
+        _ => sector(&image, place(random)),
+    };
+    after.resize(before.len(), 0);
+    disk.overwrite(name, at, &after);
     true
 }

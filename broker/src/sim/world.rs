@@ -73,7 +73,8 @@ pub struct Summary {
     pub deaths: u64,
     /// Virtual time until everything was at rest. Microseconds.
     pub rest_us: u64,
-    /// Checksum of all that happened, in order.
+    /// Checksum of all that happened: the moment of each event, how much chance was drawn until then, and every byte that
+    /// arrived.
     pub trace: u32,
     /// Which states were reached.
     pub reached: Reached,
@@ -151,7 +152,7 @@ pub fn shrink(seed: u64, profile: Profile) -> Result<(Script, Violation), Summar
     };
     let mut size = least.len().div_ceil(2);
     while size > 0 {
-        let mut at = 0;
+        let (before, mut at) = (least.len(), 0);
         while at < least.len() {
             let shorter = least.without(at..(at + size).min(least.len()));
             match replay(seed, profile, shorter.clone()) {
@@ -159,7 +160,10 @@ pub fn shrink(seed: u64, profile: Profile) -> Result<(Script, Violation), Summar
                 Ok(_) => at += size,
             }
         }
-        size /= 2;
+        // What could not be taken out before may not matter any more.
+        if size > 1 || least.len() == before {
+            size /= 2;
+        }
     }
     Ok((least, violation))
 }
@@ -236,6 +240,12 @@ impl World {
         let settled = self.machines.iter().filter(|machine| self.losses.is_settled(machine.id, FAULTS_UNTIL));
         let cores: Vec<_> = settled.filter_map(|machine| machine.core.as_ref()).collect();
         self.judge.is_well(&cores, committed)?;
+        if !self.clients.iter().any(Client::has_written) {
+            let clients: Vec<_> = self.clients.iter().map(Client::state).collect();
+            return Err(Violation(format!(
+                "nothing was written in the ten election timeouts after the last fault: {clients:?}"
+            )));
+        }
         self.turn_until_rest()?;
         self.conclude()
     }
@@ -344,6 +354,12 @@ impl World {
         self.summary.events += 1;
         self.trace.update(&self.now.0.to_le_bytes());
         self.trace.update(&self.random.get_word_pos().to_le_bytes());
+        match &event {
+            Event::Datagram { bytes, .. }
+            | Event::ToBroker { what: ToBroker::Frame(bytes) | ToBroker::Garbage(bytes), .. }
+            | Event::ToClient { what: ToClient::Frame(bytes), .. } => self.trace.update(bytes),
+            _ => {}
+        }
         if let Event::ToClient { connection, .. } = event {
             match self.end_of(connection) {
                 Some(&End::Client { number, .. }) => self.thaw(number)?,

@@ -69,7 +69,7 @@ impl Fault {
     pub(super) fn missing(self) -> Option<String> {
         match self {
             Self::Power | Self::Full => missing_for_images(),
-            Self::Sync => missing_tool("strace", "-V"),
+            Self::Sync => missing_tool("strace", "-V").or_else(missing_right_to_trace),
             _ => None,
         }
     }
@@ -91,6 +91,28 @@ fn missing_for_images() -> Option<String> {
         return Some(format!("it needs loop devices: /dev/loop-control: {error}"));
     }
     missing_tool("mkfs.ext4", "-V").or_else(|| missing_tool("mount", "-V"))
+}
+
+/// A system may let a process trace only its children, or nobody: that is known when it was tried.
+fn missing_right_to_trace() -> Option<String> {
+    let why = |error: std::io::Error| format!("it needs to trace a process: {error}");
+    let quietly = |command: &mut std::process::Command| {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    };
+    let mut sleeping = match quietly(std::process::Command::new("sleep").arg("1")) {
+        Ok(sleeping) => sleeping,
+        Err(error) => return Some(why(error)),
+    };
+    let id = sleeping.id().to_string();
+    let traced = quietly(std::process::Command::new("strace").args(["-qq", "-p", &id]));
+    // Who may trace it ends with it; who may not, at once.
+    let traced = traced.and_then(|mut tracing| tracing.wait());
+    let slept = sleeping.wait();
+    match traced.and_then(|status| slept.map(|_| status)) {
+        Ok(status) if status.success() => None,
+        Ok(_) => Some("it needs the right to trace a process that is not one's child: see ptrace(2)".into()),
+        Err(error) => Some(why(error)),
+    }
 }
 
 fn missing_tool(name: &str, version: &str) -> Option<String> {

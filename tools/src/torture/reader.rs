@@ -68,7 +68,7 @@ fn run(read: &TailBatch) -> Run {
         epoch: batch.epoch().0,
         first: batch.first_sequence().0 + u64::from(*skip),
         count: batch.count() - skip,
-        digest: survey::digest(producer, batch),
+        digest: survey::digest(producer, batch, *skip),
     }
 }
 

@@ -116,7 +116,11 @@ impl Log<'_> {
     fn take(&mut self, effect: &Effect) {
         let broker = self.broker;
         match effect {
-            Effect::Open(opening) => _ = self.names.insert(opening.id, opening.name.to_string()),
+            Effect::Open(opening) => {
+                let (producer, epoch) = (opening.name.to_string(), opening.epoch.0);
+                self.names.insert(opening.id, producer.clone());
+                self.recorder.record(&Event::Granted { broker, producer, epoch });
+            }
             Effect::Append(Written { base, batch, .. }) => {
                 let producer = self.name(batch.producer());
                 let run = Run {
@@ -124,7 +128,7 @@ impl Log<'_> {
                     epoch: batch.epoch().0,
                     first: batch.first_sequence().0,
                     count: batch.count(),
-                    digest: digest(&producer, batch),
+                    digest: digest(&producer, batch, 0),
                     producer,
                 };
                 self.end = base.0 + u64::from(run.count);
@@ -144,10 +148,11 @@ impl Log<'_> {
     }
 }
 
-/// The digest of what can be read of a batch: less than all of it is another digest.
-pub(super) fn digest(producer: &str, batch: &Batch) -> Digest {
+/// The digest of a batch behind its first `skip` records. If not all of it can be read, it is another one.
+pub(super) fn digest(producer: &str, batch: &Batch, skip: u32) -> Digest {
     let Ok(unpacked) = batch.unpacked() else { return Digest::default() };
     let records = (batch.first_sequence().0..).zip(unpacked.records().map_while(Result::ok));
+    let records = records.skip(skip as usize);
     let of = |(sequence, record): (u64, sequor_client::Record)| {
         Digest::of_record(producer, sequence, record.key.as_deref(), record.value.as_deref())
     };

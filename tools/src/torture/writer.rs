@@ -224,12 +224,16 @@ impl Writer {
         if let Some(from) = again {
             opening = opening.from_sequence(Sequence(from));
         }
+        let recorder = &self.desk.recorder;
+        let id = recorder.id();
+        recorder.record(&Event::Inquired { id, producer: self.name.clone() });
         let Ok(producer) = opening.open().await else {
             client.close().await;
             return None;
         };
-        self.uncertain = Uncertain::default();
         let next = producer.opened().next.0;
+        recorder.record(&Event::Stands { id, next });
+        self.uncertain = Uncertain::default();
         let cursor = again.unwrap_or(next);
         let ends = Instant::now() + Duration::from_millis(self.rng.random_range(LIFE_MS));
         Some(Life { client, producer, cursor, next, flying: VecDeque::new(), ends })
@@ -352,15 +356,16 @@ impl Desk {
         sequence: u64,
         seal: bool,
     ) {
-        let producer = producer.to_owned();
+        let (question, producer) = (self.recorder.id(), producer.to_owned());
+        self.recorder.record(&Event::Inquired { id: question, producer: producer.clone() });
         match client.resolve(id, epoch, Sequence(sequence), seal).await {
             Ok(Resolved::Sealed) => self.recorder.record(&Event::Sealed { producer, sequence }),
             Ok(Resolved::Committed { offset }) => {
                 let offset = offset.map(|offset| offset.0);
                 self.recorder.record(&Event::Committed { producer, sequence, offset });
             }
-            // Open is no promise, and without an answer there is none either.
-            Ok(Resolved::Open) | Err(_) => {}
+            Ok(Resolved::Open) => self.recorder.record(&Event::Open { id: question, sequence }),
+            Err(_) => {}
         }
     }
 

@@ -147,6 +147,22 @@ impl MemoryDisk {
         state.names.get(name).map(|&id| state.files[id].durable())
     }
 
+    /// Another disk, with what this one is sure to keep: as after a crash that leaves nothing of what is not synced.
+    #[must_use]
+    pub fn surely_kept(&self) -> Self {
+        let state = self.lock();
+        let mut kept = state.names.clone();
+        for (name, before) in state.unsynced_names.iter().rev() {
+            match before {
+                Some(id) => kept.insert(name.clone(), *id),
+                None => kept.remove(name),
+            };
+        }
+        let files = kept.values().map(|&id| File { live: state.files[id].durable(), ..File::default() });
+        let (files, names) = (files.collect(), kept.into_keys().zip(0..).collect());
+        Self { state: Arc::new(Mutex::new(State { names, files, ..State::default() })) }
+    }
+
     /// Lets the `n`-th sync from now (1 is the next) fail, and every operation after it, until a crash or a
     /// kill.
     pub fn fail_sync(&self, n: u64) {
