@@ -1,8 +1,8 @@
 //! `sequor simulate`: whole clusters in virtual time, attacked from seeds, judged from outside.
 //!
 //! Seeds are independent of each other, so each processor takes the next one as soon as it is done with the last. The
-//! first one that breaks a promise ends the run: it is shrunk to the fewest faults that still break one, and printed as a
-//! script that anybody can replay.
+//! first one that breaks a promise ends the run: faults are taken out of it for as long as it still breaks one, and those
+//! that are left are printed.
 
 mod crew;
 mod report;

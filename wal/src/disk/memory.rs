@@ -536,6 +536,12 @@ mod tests {
         region.sync().unwrap();
         assert_eq!(disk.durable_image("file"), disk.image("file"));
         assert_eq!(disk.durable_image("another"), None);
+        region.write_at(0, &[Bytes::from(vec![3; 512])]).unwrap();
+        let kept = disk.surely_kept();
+        assert_eq!(kept.image("file"), disk.durable_image("file"));
+        assert_ne!(kept.image("file"), disk.image("file"));
+        kept.open("file").unwrap().write_at(0, &[Bytes::from(vec![4; 512])]).unwrap();
+        assert_eq!(disk.image("file").unwrap()[0], 3, "it is another disk");
     }
 
     #[test]
