@@ -18,8 +18,8 @@ pub enum Violation {
         /// The offset that was told.
         offset: u64,
     },
-    /// Called written before, or committed, and in no place of the log.
-    #[error("LOST: {producer}/{sequence} was called written and is not in the log")]
+    /// Called written, or used up, and the log knows nothing of it.
+    #[error("LOST: {producer}/{sequence} was called written or used up, and the log has nothing of it")]
     Missing {
         /// Whose.
         producer: String,

@@ -18,16 +18,15 @@ use sequor_client::core::{
 use sequor_client::protocol::batch::BatchBuilder;
 use sequor_client::protocol::{
     Acks, BrokerId, Codec, Epoch, Member, Offset, ProducerId, Refusal, Resolve, Resolved, Retire, Sequence,
-    Span,
 };
 
 use super::chance::{chance, within};
 use super::content::{self, session_name};
 use super::judge::Violation;
 use super::machine::CLUSTER;
-use super::recorder::{Recorder, Sent};
+use super::recorder::{Recorder, Sent, places};
 use crate::core::time::Time;
-use crate::history::{Digest, Event, Place};
+use crate::history::{Digest, Event};
 
 /// Names that clients write under at the beginning; each has one client.
 const NAMES: usize = 3;
@@ -182,7 +181,7 @@ impl Client {
 
     /// It stops for a while, as after SIGSTOP; false if it is stopped already or retired.
     pub(super) fn freeze(&mut self, now: Time, until: Time) -> bool {
-        if self.is_frozen(now) || self.has_heir {
+        if !self.has_no_heir(now) {
             return false;
         }
         self.frozen_until = until;
@@ -195,9 +194,22 @@ impl Client {
     }
 
     /// The faults are over.
-    pub(super) fn calm_down(&mut self) {
+    pub(super) fn calm_down(&mut self, now: Time) {
         self.stopping = true;
         self.frozen_until = Time(0);
+        if let Writer::Open { until, .. } | Writer::Closed { until } = &mut self.writer {
+            *until = now;
+        }
+    }
+
+    /// Whether it has a name that it could close.
+    pub(super) fn has_open_name(&self, now: Time) -> bool {
+        !self.is_frozen(now) && matches!(self.writer, Writer::Open { .. })
+    }
+
+    /// Whether it can be frozen and followed.
+    pub(super) fn has_no_heir(&self, now: Time) -> bool {
+        !self.is_frozen(now) && !self.has_heir
     }
 
     /// True if it has nothing more to write and has read up to `end`.
@@ -477,13 +489,6 @@ impl Client {
         let run = content::run(name, *offset, batch, *skip)?;
         recorder.record(&Event::Read { reader: self.reader, run })
     }
-}
-
-/// Where the records of a batch lie, in their order.
-fn places(count: u32, offset: Offset, rest: &[Span]) -> Vec<Place> {
-    let scattered: u32 = rest.iter().map(|span| span.count).sum();
-    let spans = [Span { offset, count: count - scattered }].into_iter().chain(rest.iter().copied());
-    spans.map(|Span { offset, count }| Place { offset: offset.0, count }).collect()
 }
 
 pub(super) const NEVER: Time = Time(u64::MAX);

@@ -250,7 +250,9 @@ impl World {
     /// Lets something go wrong, or right again.
     pub(super) fn strike(&mut self, fault: Fault) -> Result<(), Violation> {
         self.losses.note(self.now, fault);
-        self.reached.note(fault.name());
+        if self.has_a_target(fault) {
+            self.reached.note(fault.name());
+        }
         match fault {
             Fault::Die { broker, death, down_us } => return self.die(broker, death, Some(down_us)),
             Fault::DieAll { death, down_us } => {
@@ -303,6 +305,36 @@ impl World {
         Ok(())
     }
 
+    /// Whether there is anybody whom a fault befalls.
+    fn has_a_target(&mut self, fault: Fault) -> bool {
+        match fault {
+            Fault::Die { broker, .. }
+            | Fault::Stop { broker, .. }
+            | Fault::Jump { broker, .. }
+            | Fault::FailDisk { broker }
+            | Fault::Hang { broker, .. } => self.core(broker).is_some(),
+            Fault::Pause { broker, .. } => self.is_awake(broker),
+            Fault::DieAll { .. } => self.machines.iter().any(|machine| machine.core.is_some()),
+            Fault::Isolate { .. } | Fault::CutLink { .. } | Fault::BreakLink { .. } => {
+                self.machines.len() > 1
+            }
+            Fault::Reset { client } | Fault::Garble { client } => self.is_connected(client),
+            Fault::Storm { .. } => (0..self.clients.len()).any(|client| self.is_connected(client)),
+            Fault::Retire { client } => self.clients[client].has_open_name(self.now),
+            Fault::Zombie { client, .. } => self.clients[client].has_no_heir(self.now),
+            // That is known when it was tried.
+            Fault::Rot { .. } => false,
+            Fault::Heal
+            | Fault::Change(_)
+            | Fault::Fill { .. }
+            | Fault::Free
+            | Fault::Remember { .. }
+            | Fault::Lose { .. }
+            | Fault::CutClient { .. }
+            | Fault::Replace { .. } => true,
+        }
+    }
+
     /// Whatever runs on a machine dies, and is started again after so many microseconds, or not by itself.
     pub(super) fn die(&mut self, broker: u64, death: Death, down_us: Option<u64>) -> Result<(), Violation> {
         if self.machine(broker).core.is_some() {
@@ -336,8 +368,8 @@ impl World {
             return Ok(());
         }
         self.die(broker, Death::Kill, Some(down_us))?;
-        if self.machine(broker).core.is_none() {
-            self.machines[slot(broker)].rot(&mut self.random);
+        if self.machine(broker).core.is_none() && self.machines[slot(broker)].rot(&mut self.random) {
+            self.reached.note("disk rotten");
         }
         Ok(())
     }

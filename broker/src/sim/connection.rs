@@ -230,6 +230,11 @@ impl World {
         }
     }
 
+    /// Whether a client has a connection that it knows of.
+    pub(super) fn is_connected(&self, client: usize) -> bool {
+        !self.connections.of_client(client).is_empty()
+    }
+
     /// A client's connections break; it notices at once.
     pub(super) fn reset_client(&mut self, client: usize) {
         for connection in self.connections.of_client(client) {

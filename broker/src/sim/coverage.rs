@@ -56,6 +56,8 @@ const SWARM: &[&str] = &[
     "cut by the library",
     "disk error",
     "disk full",
+    "disk rotten",
+    "disks asked themselves",
     "elected",
     "fault: all die",
     "fault: client cut off",
@@ -74,9 +76,7 @@ const SWARM: &[&str] = &[
     "fault: one dies",
     "fault: paused",
     "fault: retry storm",
-    "fault: rot",
     "fault: told to stop",
-    "fenced by its heir",
     "five brokers",
     "found damage and refused to start",
     "found no damage in rot",
@@ -101,6 +101,7 @@ const SWARM: &[&str] = &[
     "refused: unavailable",
     "resolved",
     "resolved as sealed",
+    "told that it is fenced",
     "told who leads",
     "unknown to its caller",
     "unsynced entries lost",
@@ -175,7 +176,7 @@ impl Reached {
             News::Resolved { resolved: Resolved::Sealed, .. } => self.note("resolved as sealed"),
             News::Resolved { .. } => self.note("resolved"),
             News::Failed { why: Failure::Refused(Refusal::Fenced { .. }), .. } => {
-                self.note("fenced by its heir");
+                self.note("told that it is fenced");
             }
             _ => {}
         }

@@ -5,7 +5,7 @@
 //! * *election safety*: at most one leader per term;
 //! * *commit means durable*: an entry that anybody applies lies on stable storage of a majority, itself and not another one
 //!   of its index; now and then their disks are asked too;
-//! * *one state*: who has applied the same entries has the same state;
+//! * *one state*: who has applied the same entries has the same state, as often as two are seen at the same entry;
 //! * *one history*: everybody applies the same entry (same term, same chained checksum) at an index;
 //! * *leader completeness*: whoever leads a term has everything that was committed in it or before;
 //! * *log matching*: two logs with an entry of the same term at an index are the same up to there;
@@ -52,8 +52,8 @@ pub(super) struct Judge {
 }
 
 /// So often a newly applied entry is looked for on the disks themselves. Entries.
-const LOOK_EVERY: Index = 1024;
-/// So often the states of brokers are compared that have applied just as much. Entries.
+const LOOK_EVERY: Index = 256;
+/// So often the states of brokers are compared, if they have been seen having applied just as much. Entries.
 const COMPARE_EVERY: Index = 16;
 
 /// What was last seen of a broker.
@@ -81,6 +81,9 @@ impl Judge {
             reached.note("conflict cut the log");
         }
         seen.last = last;
+        if seen.applied == core.applied_index() {
+            return Ok(());
+        }
         while seen.applied < core.applied_index() {
             seen.applied += 1;
             let position = core.log().position(seen.applied).ok().flatten();
@@ -92,7 +95,7 @@ impl Judge {
             };
             let applied = Applied { position, in_term: core.status().term };
             if check_history(&mut self.history, id, applied)? {
-                check_durable(id, position, machines)?;
+                check_durable(id, position, machines, reached)?;
             }
         }
         self.check_state(id, core)
@@ -182,8 +185,8 @@ impl Judge {
     }
 
     /// The brokers have come to rest: they have one state.
-    pub(super) fn check_states(&self, cores: &[(&Core, bool)]) -> Result<(), Violation> {
-        let mut states = cores.iter().map(|(core, _)| (core.status().id, core.state().fingerprint()));
+    pub(super) fn check_states<'a>(&self, cores: impl Iterator<Item = &'a Core>) -> Result<(), Violation> {
+        let mut states = cores.map(|core| (core.status().id, core.state().fingerprint()));
         let Some((first, expected)) = states.next() else { return violated("no broker is left".into()) };
         match states.find(|(_, state)| *state != expected) {
             Some((other, _)) => violated(format!("the states of brokers {first} and {other} differ")),
@@ -240,7 +243,12 @@ fn check_history(history: &mut Vec<Applied>, id: u64, applied: Applied) -> Resul
 }
 
 /// Who applies an entry relies on a majority of disks. Now and then it is looked whether these have what their brokers say.
-fn check_durable(id: u64, entry: Position, machines: &[Machine]) -> Result<(), Violation> {
+fn check_durable(
+    id: u64,
+    entry: Position,
+    machines: &[Machine],
+    reached: &mut Reached,
+) -> Result<(), Violation> {
     let holders: Vec<_> = machines.iter().filter(|machine| machine.holds(entry)).collect();
     if !is_majority(holders.len(), machines.len()) {
         let (holders, all) = (holders.len(), machines.len());
@@ -249,6 +257,7 @@ fn check_durable(id: u64, entry: Position, machines: &[Machine]) -> Result<(), V
     if !entry.index.is_multiple_of(LOOK_EVERY) {
         return Ok(());
     }
+    reached.note("disks asked themselves");
     // A disk that has changed what it had confirmed keeps no promise, and one whose broker is down may have been put back.
     let sound = |machine: &&&Machine| machine.core.is_some() && !machine.rotten;
     match holders.iter().filter(sound).find(|machine| !machine.would_keep(entry)) {
@@ -280,7 +289,10 @@ mod tests {
         assert!(is_majority(2, 3) && !is_majority(1, 3) && !is_majority(2, 4) && is_majority(1, 1));
         let genesis = genesis(3);
         let machines = (1..=3).map(|id| Machine::new(id, &genesis, Build::SMALL, Clock::right()));
-        assert!(check_durable(1, applied.position, &machines.collect::<Vec<_>>()).is_err());
+        assert!(
+            check_durable(1, applied.position, &machines.collect::<Vec<_>>(), &mut Reached::default())
+                .is_err()
+        );
     }
 
     #[test]

@@ -7,8 +7,8 @@ use rand_chacha::rand_core::Rng;
 use sequor_client::protocol::{BrokerId, ClusterId, Incarnation, Lineage};
 use sequor_wal::disk::memory::MemoryDisk;
 use sequor_wal::{
-    Damage, Identity, IdentityError, OpenError, Opened, Position, SpareOrder, SyncError, Ticket, Vote,
-    VoteState,
+    Damage, Identity, IdentityError, Index, Log, OpenError, Opened, Position, SpareOrder, SyncError, Ticket,
+    Vote, VoteState,
 };
 use thiserror::Error;
 
@@ -48,9 +48,7 @@ impl Build {
         tick_us: 10_000,
         timing: Timing { heartbeat_ticks: 3, election_ticks: 15 },
     };
-}
 
-impl Build {
     fn wal_settings(&self) -> sequor_wal::Settings {
         sequor_wal::Settings {
             segment_bytes: self.segment_bytes,
@@ -96,6 +94,8 @@ pub(super) struct Machine {
     spares: Vec<SpareOrder>,
     /// What was confirmed and not applied when it was last alive.
     confirmed: Vec<Position>,
+    /// If that could not be read any more: up to where it was.
+    vouched_for: Index,
     synced: Synced,
     /// Its disk hangs until then.
     pub(super) hangs_until: Time,
@@ -138,6 +138,7 @@ impl Machine {
             ticket: None,
             spares: Vec::new(),
             confirmed: Vec::new(),
+            vouched_for: 0,
             synced: Synced::default(),
             hangs_until: Time(0),
             rotten: false,
@@ -182,10 +183,17 @@ impl Machine {
     /// The broker dies.
     pub(super) fn die(&mut self, death: Death, random: &mut ChaCha8Rng) {
         let Some(core) = self.core.take() else { return self.lose_power_or_not(death, random) };
-        let (log, behind) = (core.log(), core.applied_index());
-        let position = |index| log.position(index).ok().flatten();
-        self.confirmed = (behind + 1..=log.durable()).filter_map(position).collect();
-        self.synced.last = position(log.durable());
+        let (durable, behind) = (core.log().durable(), core.applied_index());
+        self.synced.last = core.log().position(durable).ok().flatten();
+        // A disk that has failed says nothing any more; what it keeps can be found all the same, if it has not rotted.
+        let kept = self.disk.is_down().then(|| self.kept());
+        let position = |index| match &kept {
+            Some(log) => log.as_ref()?.position(index).ok().flatten(),
+            None => core.log().position(index).ok().flatten(),
+        };
+        let confirmed: Option<Vec<_>> = (behind + 1..=durable).map(position).collect();
+        self.vouched_for = if confirmed.is_none() { durable } else { 0 };
+        self.confirmed = confirmed.unwrap_or_default();
         self.ticket = None;
         self.spares.clear();
         self.paused = false;
@@ -220,7 +228,9 @@ impl Machine {
     /// Whether this very entry lies on its disk, confirmed: as its broker says, or said when it was last alive. Only
     /// for an entry that it has not applied.
     pub(super) fn holds(&self, entry: Position) -> bool {
-        let Some(core) = &self.core else { return self.confirmed.contains(&entry) };
+        let Some(core) = &self.core else {
+            return self.confirmed.contains(&entry) || entry.index <= self.vouched_for;
+        };
         let found = core.log().position(entry.index).ok().flatten();
         core.log().durable() >= entry.index && found == Some(entry)
     }
@@ -228,11 +238,14 @@ impl Machine {
     /// Whether that is true: whether a recovery finds the entry if the power fails now, and nothing that is not synced is
     /// left.
     pub(super) fn would_keep(&self, entry: Position) -> bool {
+        self.kept().is_some_and(|log| log.position(entry.index).ok().flatten() == Some(entry))
+    }
+
+    /// The log that a recovery finds if nothing that is not synced is left.
+    fn kept(&self) -> Option<Log> {
         let disk = self.disk.surely_kept();
-        let opened = Identity::load(&disk)
-            .ok()
-            .and_then(|identity| sequor_wal::open(Arc::new(disk), &identity, self.build.wal_settings()).ok());
-        opened.is_some_and(|opened| opened.log.position(entry.index).ok().flatten() == Some(entry))
+        let identity = Identity::load(&disk).ok()?;
+        Some(sequor_wal::open(Arc::new(disk), &identity, self.build.wal_settings()).ok()?.log)
     }
 
     /// What its disk had confirmed when it was last alive.
@@ -352,3 +365,49 @@ impl Machine {
 pub(super) const CLUSTER: ClusterId = ClusterId(*b"simulated world.");
 /// Its history.
 pub(super) const LINEAGE: Lineage = Lineage(*b"the first lineag");
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::rand_core::SeedableRng;
+    use sequor_wal::Disk;
+
+    use super::super::world::genesis;
+    use super::*;
+
+    #[test]
+    fn a_disk_is_believed_to_keep_what_it_has_synced() {
+        let (mut random, mut now) = (ChaCha8Rng::seed_from_u64(1), Time(0));
+        let mut machine = Machine::new(1, &genesis(1), Build::SMALL, Clock::right());
+        machine.start(&mut random, now).unwrap();
+        // Alone, it elects itself, and writes the entry that begins its term.
+        let entry = loop {
+            now = now + Build::SMALL.tick_us;
+            assert!(now < Time::from_ms(5_000), "it does not lead");
+            let core = machine.core.as_mut().unwrap();
+            core.handle_tick(now);
+            core.pass(now, 0);
+            let has_work = machine.begin_disk_work(&mut random, now).is_some();
+            machine.make_spares(now).unwrap();
+            if !has_work {
+                continue;
+            }
+            machine.write(&mut random, now).unwrap();
+            match machine.ticket.as_ref().and_then(Ticket::range) {
+                Some((_, last)) => {
+                    break machine.core.as_ref().unwrap().log().position(last).unwrap().unwrap();
+                }
+                None => machine.sync(now).unwrap(),
+            }
+        };
+        assert!(!machine.holds(entry) && !machine.would_keep(entry), "it is written, and not synced");
+        machine.sync(now).unwrap();
+        assert!(machine.holds(entry) && machine.would_keep(entry));
+        let other = Position { chain: entry.chain ^ 1, ..entry };
+        assert!(!machine.holds(other) && !machine.would_keep(other));
+        // It has not applied it when its disk fails, and with it the broker.
+        machine.disk.fail_sync(1);
+        assert!(machine.disk.create("a", 512).is_err() && machine.disk_is_down());
+        machine.die(Death::PowerCut, &mut random);
+        assert!(machine.holds(entry) && machine.would_keep(entry) && !machine.holds(other));
+    }
+}

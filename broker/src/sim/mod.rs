@@ -11,7 +11,7 @@
 //! | `client.rs` | somebody who writes and reads, with the library's own decisions |
 //! | `crowd.rs` | the clients in their world: when each works, and what reaches it |
 //! | `connection.rs` | between the two: frames in order, until it breaks |
-//! | `network.rs` | between brokers: delay, loss, doubling, reordering, cuts |
+//! | `network.rs` | between all of them: delay, loss, doubling, reordering, full queues, cuts |
 //! | `faults.rs` | what goes wrong, and when |
 //! | `judge.rs` | what brokers must never do, watched at each step |
 //! | `recorder.rs` | what clients are told, for the checker of histories |

@@ -43,10 +43,6 @@ impl Weather {
     }
 }
 
-/// Messages of one broker to another that are on their way at the same time, at most; the next one is lost, as it is in a
-/// queue that is full. Count.
-const ON_THEIR_WAY_MAX: usize = 32;
-
 /// Who is at one end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Node {
@@ -61,13 +57,16 @@ pub(super) enum Node {
 pub(super) struct Network {
     pub(super) weather: Weather,
     cuts: BTreeSet<(Node, Node)>,
-    /// When what is on its way between two brokers arrives.
+    /// So many messages of one broker to another are on their way at the same time, at most; the next one is lost, as in a
+    /// queue that is full. Without it: any number. Count.
+    queue_max: Option<usize>,
+    /// When what is on its way between two brokers arrives; only where there is a limit.
     on_their_way: BTreeMap<(u64, u64), Vec<Time>>,
 }
 
 impl Network {
-    pub(super) fn new(weather: Weather) -> Self {
-        Self { weather, cuts: BTreeSet::new(), on_their_way: BTreeMap::new() }
+    pub(super) fn new(weather: Weather, queue_max: Option<usize>) -> Self {
+        Self { weather, cuts: BTreeSet::new(), queue_max, on_their_way: BTreeMap::new() }
     }
 
     /// Cuts what travels from one to the other. The way back is another link.
@@ -100,15 +99,19 @@ impl Network {
         if chance(random, self.weather.double_per_mille) {
             arrivals.push(now + self.delay(random));
         }
-        self.on_their_way.entry((from, to)).or_default().extend_from_slice(&arrivals);
+        if self.queue_max.is_some() {
+            self.on_their_way.entry((from, to)).or_default().extend_from_slice(&arrivals);
+        }
         arrivals
     }
 
     /// Whether so much is on its way from one broker to another that nothing more can be taken.
     pub(super) fn is_full(&mut self, now: Time, from: u64, to: u64) -> bool {
-        let Some(on_their_way) = self.on_their_way.get_mut(&(from, to)) else { return false };
-        on_their_way.retain(|at| *at > now);
-        on_their_way.len() >= ON_THEIR_WAY_MAX
+        let (Some(max), Some(queue)) = (self.queue_max, self.on_their_way.get_mut(&(from, to))) else {
+            return false;
+        };
+        queue.retain(|at| *at > now);
+        queue.len() >= max
     }
 
     /// What is on its way between two brokers will not arrive.

@@ -10,13 +10,13 @@
 use std::collections::BTreeMap;
 
 use sequor_client::core::ProducerKey;
-use sequor_client::protocol::Sequence;
+use sequor_client::protocol::{Offset, Sequence, Span};
 
 use super::coverage::Reached;
 use super::judge::Violation;
 use super::reading::Reading;
 use crate::core::Core;
-use crate::history::{Checker, Event, Seen, Violation as Broken};
+use crate::history::{Checker, Event, Place, Seen, Violation as Broken};
 
 /// See the file's header.
 #[derive(Debug, Default)]
@@ -60,16 +60,14 @@ impl Recorder {
         if self.cuts > 0 {
             reached.note("cut by the library");
         }
-        let mut logs = Vec::new();
-        for (core, rotten) in cores {
-            let is_read = |index| core.log().entry(index).is_ok();
-            if !rotten || (1..=core.applied_index()).all(is_read) {
-                logs.push(Reading::of(core, reached)?);
-            }
-        }
+        let can_be_read =
+            |core: &Core| (1..=core.applied_index()).all(|index| core.log().entry(index).is_ok());
+        let noticed = |(core, rotten): &&(&Core, bool)| *rotten && !can_be_read(core);
+        let logs: Vec<_> = cores.iter().filter(|core| !noticed(core)).collect();
         self.record(&Event::Began { brokers: logs.len() as u64 })?;
-        for log in &logs {
-            self.check_retired(log)?;
+        for (core, _) in logs {
+            let log = Reading::of(core, reached)?;
+            self.check_retired(&log)?;
             log.events.iter().try_for_each(|event| self.record(event))?;
         }
         let verdict = self.checker.finish();
@@ -91,6 +89,13 @@ impl From<&Broken> for Violation {
     fn from(broken: &Broken) -> Self {
         Self(broken.to_string())
     }
+}
+
+/// Where the records of a batch lie, in their order.
+pub(super) fn places(count: u32, offset: Offset, rest: &[Span]) -> Vec<Place> {
+    let scattered: u32 = rest.iter().map(|span| span.count).sum();
+    let spans = [Span { offset, count: count - scattered }].into_iter().chain(rest.iter().copied());
+    spans.map(|Span { offset, count }| Place { offset: offset.0, count }).collect()
 }
 
 /// The batches that one life of a client has sent, and that have no outcome yet.
@@ -165,7 +170,7 @@ mod tests {
     use super::super::reading::tests::opened;
     use super::*;
     use crate::core::effect::{Effect, Retiring};
-    use crate::history::{Digest, Place};
+    use crate::history::Digest;
 
     #[test]
     fn a_name_that_was_not_retired_where_it_was_said_to_be_is_seen() {

@@ -31,6 +31,8 @@ use crate::core::time::Time;
 const FAULTS_UNTIL: Time = Time::from_ms(60_000);
 /// The cluster must be well again so long after the last fault.
 pub(super) const WELL_WITHIN_US: u64 = 10 * ELECTION_TIMEOUT_US;
+/// Messages of one broker to another that are on their way at the same time, at most. Few, so that it happens. Count.
+const PEER_QUEUE_MAX: usize = 32;
 /// By then everything must have come to rest.
 const REST_UNTIL: Time = Time::from_ms(110_000);
 
@@ -183,7 +185,8 @@ impl World {
         let clients = Client::crowd(brokers, &mut random);
         let script = faults::schedule(&mut random, profile, brokers, clients.len(), FAULTS_UNTIL);
         let losses = Losses::new(profile);
-        (Self { clients, losses, ..Self::empty(machines, random) }, script)
+        let network = Network::new(Weather::CALM, Some(PEER_QUEUE_MAX));
+        (Self { clients, losses, network, ..Self::empty(machines, random) }, script)
     }
 
     /// A world in which nothing has happened yet, and nobody is but these machines.
@@ -196,7 +199,7 @@ impl World {
             machines,
             clients: Vec::new(),
             connections: Connections::default(),
-            network: Network::new(Weather::CALM),
+            network: Network::new(Weather::CALM, None),
             judge: Judge::default(),
             recorder: Recorder::default(),
             reached: Reached::default(),
@@ -299,7 +302,7 @@ impl World {
             self.resume(broker)?;
         }
         for client in 0..self.clients.len() {
-            self.clients[client].calm_down();
+            self.clients[client].calm_down(self.now);
             self.at(self.now, Event::Wake { client });
         }
         Ok(())
@@ -339,7 +342,8 @@ impl World {
         let run = self.machines.iter().filter(|machine| machine.core.is_some());
         let cores: Vec<(&Core, bool)> =
             run.filter_map(|machine| Some((machine.core.as_ref()?, machine.rotten))).collect();
-        self.judge.check_states(&cores)?;
+        let states = cores.iter().map(|(core, _)| *core);
+        self.judge.check_states(states)?;
         let seen = self.recorder.conclude(&cores, &mut self.reached)?;
         self.summary.duplicates = cores.iter().map(|(core, _)| core.status().counters.duplicates).sum();
         self.summary.acknowledged = seen.written;

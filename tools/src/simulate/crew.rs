@@ -25,7 +25,7 @@ pub(super) struct Ended {
 }
 
 /// Runs the seeds until one of them breaks a promise, or somebody says stop: then the threads end the seeds that they are
-/// at, and begin no other, so what is done is a whole range of seeds in both cases.
+/// at, and begin no other.
 pub(super) fn run(
     seeds: Range<u64>,
     profile: Profile,

@@ -150,7 +150,10 @@ pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
     let took = begun.elapsed();
     bar.finish_and_clear();
     let broken = match broken {
-        Some((seed, violation)) if args.no_shrink => Some(Broken::whole(seed, profile, &violation)),
+        // Who wants to end it does not want to wait for a hundred runs.
+        Some((seed, violation)) if args.no_shrink || interruption.is_some() => {
+            Some(Broken::whole(seed, profile, &violation))
+        }
         Some((seed, violation)) => Some(shrink(seed, profile, violation, &mut interruptions).await),
         None => None,
     };

@@ -1,8 +1,20 @@
 //! What can be made to go wrong, by name.
 
-use std::{fmt, fs::OpenOptions, path::Path, process::Stdio};
+use std::{
+    fmt,
+    fs::{self, OpenOptions},
+    io,
+    path::Path,
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use clap::ValueEnum;
+
+/// How long somebody who may trace a process takes to begin, at most, and how often it is looked.
+const TRACE_TIMEOUT: Duration = Duration::from_secs(10);
+const TRACE_LOOK: Duration = Duration::from_millis(5);
 
 /// One kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -27,7 +39,7 @@ pub(super) enum Fault {
     Power,
     /// The disk of a broker, or of all, is full for a while: nothing stops, and it goes on when there is room. As root.
     Full,
-    /// A sync of a broker fails: it must stop at once, and the others go on. Needs strace.
+    /// A sync of a broker fails: it must stop at once, and the others go on. Needs strace, and the right to use it on others.
     Sync,
 }
 
@@ -93,26 +105,48 @@ fn missing_for_images() -> Option<String> {
     missing_tool("mkfs.ext4", "-V").or_else(|| missing_tool("mount", "-V"))
 }
 
-/// A system may let a process trace only its children, or nobody: that is known when it was tried.
+/// A system may let a process trace only its children, or nobody: that is known when it was tried, with somebody who
+/// sleeps.
 fn missing_right_to_trace() -> Option<String> {
-    let why = |error: std::io::Error| format!("it needs to trace a process: {error}");
-    let quietly = |command: &mut std::process::Command| {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    let why = |error: io::Error| format!("it needs to trace a process, and that cannot be tried: {error}");
+    let start = |name: &str, args: &[&str]| {
+        let mut command = std::process::Command::new(name);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
     };
-    let mut sleeping = match quietly(std::process::Command::new("sleep").arg("1")) {
+    let mut sleeping = match start("sleep", &["60"]) {
         Ok(sleeping) => sleeping,
         Err(error) => return Some(why(error)),
     };
     let id = sleeping.id().to_string();
-    let traced = quietly(std::process::Command::new("strace").args(["-qq", "-p", &id]));
-    // Who may trace it ends with it; who may not, at once.
-    let traced = traced.and_then(|mut tracing| tracing.wait());
-    let slept = sleeping.wait();
-    match traced.and_then(|status| slept.map(|_| status)) {
-        Ok(status) if status.success() => None,
-        Ok(_) => Some("it needs the right to trace a process that is not one's child: see ptrace(2)".into()),
+    let traced = start("strace", &["-qq", "-p", &id]).and_then(|mut tracing| {
+        let traced = is_traced(&id, &mut tracing);
+        // One that has ended already needs no end.
+        let _ended = tracing.kill();
+        tracing.wait()?;
+        traced
+    });
+    let _ended = sleeping.kill();
+    match sleeping.wait().and(traced) {
+        Ok(true) => None,
+        Ok(false) => {
+            Some("it needs the right to trace a process that is not one's child: see ptrace(2)".into())
+        }
         Err(error) => Some(why(error)),
     }
+}
+
+/// Waits until a process is traced, or whoever wants to has given up.
+fn is_traced(id: &str, tracing: &mut Child) -> io::Result<bool> {
+    let start = Instant::now();
+    while start.elapsed() < TRACE_TIMEOUT && tracing.try_wait()?.is_none() {
+        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+        if tracer.is_some_and(|tracer| tracer.trim() != "0") {
+            return Ok(true);
+        }
+        thread::sleep(TRACE_LOOK);
+    }
+    Ok(false)
 }
 
 fn missing_tool(name: &str, version: &str) -> Option<String> {

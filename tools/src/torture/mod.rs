@@ -90,7 +90,7 @@ The faults:
   sync                      a sync of a broker fails
 
 A fault that needs a right or a tool that is missing here is skipped, and the report says so: `power` and `full` need \
-root and loop devices, `sync` needs strace.
+root and loop devices, `sync` needs strace and the right to trace.
 
 Exit code 1: a promise was broken; the directory with the history and all data is kept. 5: the cluster did not come \
 back when nothing was wrong any more.
