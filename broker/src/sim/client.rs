@@ -17,13 +17,14 @@ use sequor_client::core::{
 };
 use sequor_client::protocol::batch::BatchBuilder;
 use sequor_client::protocol::{
-    Acks, BrokerId, Codec, Epoch, Member, Offset, ProducerId, Refusal, Resolve, Resolved, Retire, Sequence,
+    Acks, BrokerId, Codec, Epoch, Member, Offset, ProducerId, Refusal, Resolve, Retire, Sequence,
 };
 
 use super::chance::{chance, within};
 use super::content::{self, session_name};
 use super::judge::Violation;
 use super::machine::CLUSTER;
+use super::questions::Questions;
 use super::recorder::{Recorder, Sent, places};
 use crate::core::time::Time;
 use crate::history::{Digest, Event};
@@ -39,8 +40,6 @@ const TURNS_IDLE_PER_MILLE: u64 = 40;
 const TURNS_BUSY_PER_MILLE: u64 = 200;
 /// How often it asks something after a batch, per thousand batches.
 const ASKS_PER_MILLE: u64 = 60;
-/// Questions without an answer, at most.
-const QUESTIONS_MAX: usize = 4;
 /// Pause before a writer opens its name again.
 const REOPEN_US: (u64, u64) = (1_000, 300_000);
 /// How long a writer waits for the outcome of a batch: it is patient, or it is not.
@@ -73,10 +72,7 @@ pub(super) struct Client {
     retiring: BTreeMap<Call, String>,
     /// Batches without an outcome.
     sent: Sent,
-    /// Questions for the end of the log.
-    ends: BTreeMap<Call, u64>,
-    /// Questions for one number.
-    resolving: BTreeMap<Call, (u64, String, Sequence)>,
+    questions: Questions,
     /// How many brokers there are.
     brokers: u64,
     subscription: SubscriptionKey,
@@ -145,8 +141,7 @@ impl Client {
             is_idle: false,
             retiring: BTreeMap::new(),
             sent: Sent::default(),
-            ends: BTreeMap::new(),
-            resolving: BTreeMap::new(),
+            questions: Questions::default(),
             brokers,
             subscription,
             reader: reader << 32,
@@ -167,8 +162,7 @@ impl Client {
         (self.session, self.subscription) = begin(self.brokers, &mut self.random, now, from);
         self.retiring.clear();
         self.sent.forget();
-        self.ends.clear();
-        self.resolving.clear();
+        self.questions.forget();
         self.generation += 1;
         self.reader += 1;
         self.connections.clear();
@@ -321,23 +315,18 @@ impl Client {
 
     /// Asks for the end of the log, or what became of a number, now and then.
     fn ask(&mut self, now: Time, recorder: &mut Recorder) -> Result<(), Violation> {
-        let asked = self.ends.len() + self.resolving.len();
-        if asked >= QUESTIONS_MAX || !chance(&mut self.random, ASKS_PER_MILLE) {
+        if !self.questions.has_room() || !chance(&mut self.random, ASKS_PER_MILLE) {
             return Ok(());
         }
         let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
         let Writer::Open { id, epoch, next, .. } = self.writer else { return Ok(()) };
         if chance(&mut self.random, 500) {
-            let question = recorder.id();
-            self.ends.insert(self.session.end(client_time(now), deadline), question);
-            recorder.record(&Event::Asked { id: question })
+            self.questions.ask_end(self.session.end(client_time(now), deadline), recorder)
         } else {
             let sequence = Sequence(within(&mut self.random, (0, next.0 + 3)));
             let resolve = Resolve { producer: id, epoch, sequence, seal: false };
             let call = self.session.resolve(client_time(now), resolve, deadline);
-            let id = recorder.id();
-            self.resolving.insert(call, (id, self.name.clone(), sequence));
-            recorder.record(&Event::Inquired { id, producer: self.name.clone() })
+            self.questions.ask_number(call, &self.name, sequence, recorder)
         }
     }
 
@@ -446,29 +435,13 @@ impl Client {
             }
             // What the leader alone has is no promise.
             News::Accepted { .. } => {}
-            News::EndIs { call, end } => {
-                if let Some(id) = self.ends.remove(&call) {
-                    recorder.record(&Event::Answered { id, end: end.end.0 })?;
-                }
-            }
-            News::Resolved { call, resolved } => {
-                if let Some((id, producer, sequence)) = self.resolving.remove(&call) {
-                    let sequence = sequence.0;
-                    match resolved {
-                        Resolved::Committed { offset } => {
-                            let offset = offset.map(|offset| offset.0);
-                            recorder.record(&Event::Committed { producer, sequence, offset })?;
-                        }
-                        Resolved::Sealed => recorder.record(&Event::Sealed { producer, sequence })?,
-                        Resolved::Open => recorder.record(&Event::Open { id, sequence })?,
-                    }
-                }
+            News::EndIs { .. }
+            | News::Resolved { .. }
+            | News::CallUnknown { .. }
+            | News::CallFailed { .. } => {
+                self.questions.take(&news, recorder)?;
             }
             News::Connected { .. } | News::Found { .. } | News::StatusIs { .. } | News::Listed { .. } => {}
-            News::CallUnknown { call, .. } | News::CallFailed { call, .. } => {
-                self.ends.remove(&call);
-                self.resolving.remove(&call);
-            }
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 //! | `loss.rs` | files that are lost or put back, and who has to notice |
 //! | `cluster.rs` | the brokers in their world: when each works, what reaches it, what befalls it |
 //! | `client.rs` | somebody who writes and reads, with the library's own decisions |
+//! | `questions.rs` | what it asks beside its work |
 //! | `crowd.rs` | the clients in their world: when each works, and what reaches it |
 //! | `connection.rs` | between the two: frames in order, until it breaks |
 //! | `network.rs` | between all of them: delay, loss, doubling, reordering, full queues, cuts |
@@ -42,6 +43,7 @@ mod judge;
 mod loss;
 mod machine;
 mod network;
+mod questions;
 #[cfg(feature = "virtual")]
 mod quiet;
 mod reading;
