@@ -405,9 +405,6 @@ impl Checker {
     }
 
     fn check_follows(&mut self, follows: Follows, producer: u32, epoch: u64, sequence: u64, offset: u64) {
-        if follows == Follows::Well {
-            return;
-        }
         let producer = self.name(producer);
         self.violated(match follows {
             Follows::Well => return,

@@ -369,7 +369,7 @@ impl World {
         }
         self.die(broker, Death::Kill, Some(down_us))?;
         if self.machine(broker).core.is_none() && self.machines[slot(broker)].rot(&mut self.random) {
-            self.reached.note("disk rotten");
+            self.reached.note(Fault::Rot { broker, down_us }.name());
         }
         Ok(())
     }

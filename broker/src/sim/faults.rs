@@ -83,7 +83,7 @@ impl Fault {
             Self::Free => "disks freed",
             Self::FailDisk { .. } => "fault: disk to fail",
             Self::Hang { .. } => "fault: disk hung",
-            Self::Rot { .. } => "disk to rot",
+            Self::Rot { .. } => "disk rotten",
             Self::Remember { .. } => "disk copied",
             Self::Lose { .. } => "fault: files lost",
             Self::Reset { .. } => "fault: client reset",

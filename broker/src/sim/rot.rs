@@ -1,8 +1,8 @@
 //! What a disk does to bytes that it had confirmed: flips a bit, forgets a sector, has another one there, of this file or of
 //! another.
 //!
-//! Only bytes that a later block proves are touched, or one copy of a vote, or the identity: of a damaged last block nobody can tell
-//! whether it was torn by a crash, and that is what a majority of other disks is for.
+//! Only bytes that a later block proves are touched, or one copy of a vote, or the identity: of a damaged last block nobody
+//! can tell whether it was torn by a crash, and that is what a majority of other disks is for.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;

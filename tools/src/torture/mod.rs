@@ -176,7 +176,7 @@ pub(crate) async fn run(args: TortureArgs, global: &Global) -> Result<(), Failur
         let verdict = history::check(path)?;
         return tell(&Report::new(None, &verdict), args.output);
     }
-    if args.kills.is_some() && !chosen(&args.faults).0.contains(&Fault::Leader) {
+    if args.kills.is_some() && !asked(&args.faults).contains(&Fault::Leader) {
         return Err(NoLeaderKilled.into());
     }
     let mut interruptions = Interruptions::listen()?;
@@ -221,14 +221,20 @@ async fn play(args: TortureArgs, global: &Global) -> Result<(), Failure> {
     outcome
 }
 
-/// The faults that were asked for and can be had, and why the others cannot.
-fn chosen(faults: &[Chosen]) -> (Vec<Fault>, BTreeMap<String, String>) {
-    let mut wanted: Vec<_> = faults.iter().flat_map(|chosen| chosen.0.iter().copied()).collect();
+/// The faults that were asked for.
+fn asked(faults: &[Chosen]) -> Vec<Fault> {
+    let mut asked: Vec<_> = faults.iter().flat_map(|chosen| chosen.0.iter().copied()).collect();
     if faults.is_empty() {
-        wanted.extend(Fault::USUAL);
+        asked.extend(Fault::USUAL);
     }
-    wanted.sort_unstable();
-    wanted.dedup();
+    asked.sort_unstable();
+    asked.dedup();
+    asked
+}
+
+/// Those of them that can be had, and why the others cannot. That is tried, and takes a moment.
+fn chosen(faults: &[Chosen]) -> (Vec<Fault>, BTreeMap<String, String>) {
+    let mut wanted = asked(faults);
     let missing = wanted.iter().filter_map(|fault| Some((*fault, fault.missing()?)));
     let skipped: BTreeMap<_, _> = missing.collect();
     wanted.retain(|fault| !skipped.contains_key(fault));
