@@ -3,6 +3,7 @@
 //! Each client opens a producer's name, appends batches whose content is a function of name and sequence, and follows
 //! the log from an offset on. When its producer ends, whatever the reason, it opens the name again and goes on where
 //! the brokers say the name stands; or from a number before, so that what is written is sent once more, in other batches.
+//! Each has clocks of its own, which run as wrong as those of brokers.
 //! Sometimes its numbers are its own, to be given up when they fail, and sometimes not. Some write without a name, under
 //! one session after the other. A name that was retired is followed by another one. That is all a real program would do, and it must be enough.
 
@@ -21,6 +22,7 @@ use sequor_client::protocol::{
 };
 
 use super::chance::{chance, within};
+use super::clock::Clock;
 use super::content::{self, session_name};
 use super::judge::Violation;
 use super::machine::CLUSTER;
@@ -36,7 +38,7 @@ const BUSY_US: (u64, u64) = (0, 25_000);
 /// The same while it is idle.
 const IDLE_US: (u64, u64) = (0, 2_000_000);
 /// How often a writer turns from busy to idle, and how often back, per thousand batches.
-const TURNS_IDLE_PER_MILLE: u64 = 40;
+const TURNS_IDLE_PER_MILLE: u64 = 70;
 const TURNS_BUSY_PER_MILLE: u64 = 200;
 /// How often it asks something after a batch, per thousand batches.
 const ASKS_PER_MILLE: u64 = 60;
@@ -49,6 +51,10 @@ const SHORT_DEADLINE_US: (u64, u64) = (1_000, 200_000);
 const TTL_US: (u64, u64) = (500_000, 3_000_000);
 /// Numbers that are sent once more after the name was opened, at most.
 const RESENT_MAX: u64 = 40;
+/// Records that a successor reads once more, at most.
+const REREAD_MAX: u64 = 500;
+/// How often it is as many as there are, per thousand.
+const FROM_ANYWHERE_PER_MILLE: u64 = 200;
 const BATCH_RECORDS: (u64, u64) = (1, 12);
 const IN_FLIGHT_BATCHES: usize = 6;
 
@@ -57,6 +63,7 @@ const IN_FLIGHT_BATCHES: usize = 6;
 pub(super) struct Client {
     name: String,
     random: ChaCha8Rng,
+    pub(super) clock: Clock,
     pub(super) session: Session,
     /// Counts its incarnations. What was sent to an earlier one does not reach a later one.
     pub(super) generation: u64,
@@ -85,7 +92,10 @@ pub(super) struct Client {
     has_heir: bool,
     /// The faults are over: it finishes what it began, and writes one more batch.
     stopping: bool,
-    acknowledged_since_calm: bool,
+    /// The last batch that it has begun since.
+    begun_since_calm: Option<(ProducerKey, Sequence)>,
+    /// One of those was written.
+    written_since_calm: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -128,9 +138,11 @@ impl Client {
 
     fn new(brokers: u64, name: String, reader: u64, seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let (session, subscription) = begin(brokers, &mut random, Time(0), Offset(0));
+        let clock = Clock::draw(&mut random);
+        let (session, subscription) = begin(brokers, &mut random, clock.read(Time(0)), Offset(0));
         Self {
             name,
+            clock,
             session,
             generation: 0,
             connections: BTreeMap::new(),
@@ -150,7 +162,8 @@ impl Client {
             wake_at: None,
             has_heir: false,
             stopping: false,
-            acknowledged_since_calm: false,
+            begun_since_calm: None,
+            written_since_calm: false,
             random,
         }
     }
@@ -158,8 +171,9 @@ impl Client {
     /// It dies; its successor has the same name, knows nothing, and reads on from a record that it has seen before.
     pub(super) fn replace(&mut self, now: Time, recorder: &mut Recorder) -> Result<(), Violation> {
         let position = self.session.position(self.subscription).unwrap_or_default();
-        let from = Offset(within(&mut self.random, (0, position.0)));
-        (self.session, self.subscription) = begin(self.brokers, &mut self.random, now, from);
+        let back = if chance(&mut self.random, FROM_ANYWHERE_PER_MILLE) { position.0 } else { REREAD_MAX };
+        let from = Offset(within(&mut self.random, (position.0.saturating_sub(back), position.0)));
+        (self.session, self.subscription) = begin(self.brokers, &mut self.random, self.clock.read(now), from);
         self.retiring.clear();
         self.sent.forget();
         self.questions.forget();
@@ -173,14 +187,21 @@ impl Client {
         recorder.record(&Event::Subscribed { reader: self.reader, from: from.0 })
     }
 
-    /// It stops for a while, as after SIGSTOP; false if it is stopped already or retired.
-    pub(super) fn freeze(&mut self, now: Time, until: Time) -> bool {
+    /// It stops for a while, as after SIGSTOP, and is followed; false if it is stopped already or was followed.
+    pub(super) fn leave_to_heir(&mut self, now: Time, until: Time) -> bool {
         if !self.has_no_heir(now) {
             return false;
         }
-        self.frozen_until = until;
         self.has_heir = true;
+        self.freeze(now, until);
         true
+    }
+
+    /// It stops for a while, if it is not stopped already.
+    pub(super) fn freeze(&mut self, now: Time, until: Time) {
+        if !self.is_frozen(now) {
+            self.frozen_until = until;
+        }
     }
 
     pub(super) fn is_frozen(&self, now: Time) -> bool {
@@ -206,19 +227,36 @@ impl Client {
         !self.is_frozen(now) && !self.has_heir
     }
 
+    /// What its clock shows.
+    pub(super) fn time(&self, now: Time) -> ClientTime {
+        ClientTime(self.clock.read(now).0)
+    }
+
+    /// A moment after `now` on its clock.
+    fn deadline(&mut self, now: Time, wait_us: (u64, u64)) -> ClientTime {
+        let until = now + within(&mut self.random, wait_us);
+        self.time(until)
+    }
+
+    /// When its library wants to be woken.
+    pub(super) fn next_timeout(&self, now: Time) -> Time {
+        let ClientTime(next) = self.session.next_timeout();
+        if next == NEVER.0 { NEVER } else { self.clock.when(Time(next), now) }
+    }
+
     /// True if it has nothing more to write and has read up to `end`.
     pub(super) fn is_done(&self, end: Offset) -> bool {
         let written = match self.writer {
-            Writer::Open { in_flight, .. } => in_flight == 0 && self.acknowledged_since_calm,
+            Writer::Open { in_flight, .. } => in_flight == 0 && self.written_since_calm,
             Writer::Retired => true,
             Writer::Closed { .. } | Writer::Opening { .. } => false,
         };
         written && self.session.position(self.subscription) == Some(end)
     }
 
-    /// True if something of its was acknowledged since the faults are over.
+    /// True if something was written that it had begun when the faults were over.
     pub(super) fn has_written(&self) -> bool {
-        self.acknowledged_since_calm
+        self.written_since_calm
     }
 
     /// What it is doing, for a report.
@@ -244,11 +282,11 @@ impl Client {
     }
 
     fn open(&mut self, now: Time, recorder: &mut Recorder) -> Result<(), Violation> {
-        let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
+        let deadline = self.deadline(now, DEADLINE_US);
         if self.nameless {
             let ttl = Duration::from_micros(within(&mut self.random, TTL_US));
             let acks = if chance(&mut self.random, 300) { Acks::Leader } else { Acks::Quorum };
-            let key = self.session.open_session(client_time(now), ttl, acks, deadline);
+            let key = self.session.open_session(self.time(now), ttl, acks, deadline);
             self.writer = Writer::Opening { key, from: None, question: None };
             return Ok(());
         }
@@ -258,7 +296,7 @@ impl Client {
         let from = chance(&mut self.random, 400).then(|| Sequence(within(&mut self.random, again)));
         let acks = if chance(&mut self.random, 300) { Acks::Leader } else { Acks::Quorum };
         let style = Style { from, numbers, acks };
-        let key = self.session.open_producer(client_time(now), &self.name, style, deadline);
+        let key = self.session.open_producer(self.time(now), &self.name, style, deadline);
         let id = recorder.id();
         self.writer = Writer::Opening { key, from, question: Some(id) };
         recorder.record(&Event::Inquired { id, producer: self.name.clone() })
@@ -266,7 +304,7 @@ impl Client {
 
     fn append(&mut self, now: Time, recorder: &mut Recorder) -> Result<Time, Violation> {
         let Writer::Open { key, id, epoch, next, in_flight, .. } = self.writer else { return Ok(NEVER) };
-        if self.stopping && (self.acknowledged_since_calm || in_flight > 0) {
+        if self.stopping && (self.written_since_calm || in_flight > 0) {
             return Ok(NEVER);
         }
         let codec = if chance(&mut self.random, 250) { Codec::Lz4 } else { Codec::None };
@@ -278,13 +316,14 @@ impl Client {
         }
         let count = u32::try_from(builder.count()).expect("a dozen records");
         let patience = if self.impatient && !self.stopping { SHORT_DEADLINE_US } else { DEADLINE_US };
-        let deadline = client_time(now + within(&mut self.random, patience));
+        let deadline = self.deadline(now, patience);
         let until = now + self.think();
-        match self.session.append(client_time(now), key, builder, deadline) {
+        match self.session.append(self.time(now), key, builder, deadline) {
             Ok(first) => {
                 assert_eq!(first, next, "the library numbers batches without gap");
                 let (attempt, producer) = (recorder.id(), self.name.clone());
                 self.sent.begin(key, first, attempt, count);
+                self.begun_since_calm = self.stopping.then_some((key, first));
                 recorder.record(&Event::Invoked {
                     id: attempt,
                     producer,
@@ -318,14 +357,14 @@ impl Client {
         if !self.questions.has_room() || !chance(&mut self.random, ASKS_PER_MILLE) {
             return Ok(());
         }
-        let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
+        let deadline = self.deadline(now, DEADLINE_US);
         let Writer::Open { id, epoch, next, .. } = self.writer else { return Ok(()) };
         if chance(&mut self.random, 500) {
-            self.questions.ask_end(self.session.end(client_time(now), deadline), recorder)
+            self.questions.ask_end(self.session.end(self.time(now), deadline), recorder)
         } else {
             let sequence = Sequence(within(&mut self.random, (0, next.0 + 3)));
             let resolve = Resolve { producer: id, epoch, sequence, seal: false };
-            let call = self.session.resolve(client_time(now), resolve, deadline);
+            let call = self.session.resolve(self.time(now), resolve, deadline);
             self.questions.ask_number(call, &self.name, sequence, recorder)
         }
     }
@@ -360,8 +399,8 @@ impl Client {
     /// Closes its name, if it has it open.
     pub(super) fn retire(&mut self, now: Time) {
         if let Writer::Open { id, epoch, .. } = self.writer {
-            let deadline = client_time(now + within(&mut self.random, DEADLINE_US));
-            let call = self.session.retire(client_time(now), Retire { producer: id, epoch }, deadline);
+            let deadline = self.deadline(now, DEADLINE_US);
+            let call = self.session.retire(self.time(now), Retire { producer: id, epoch }, deadline);
             self.retiring.insert(call, self.name.clone());
         }
     }
@@ -386,15 +425,17 @@ impl Client {
             }
             News::OpenFailed { why, .. } => {
                 self.reopen(now);
-                if let OpenFailure::Refused(refusal) = &why {
-                    self.fail(now, Some(refusal).filter(|refusal| **refusal == Refusal::Retired));
+                if let OpenFailure::Refused(refusal @ Refusal::Retired) = &why {
+                    recorder.refused(&self.name, refusal)?;
+                    self.fail(now, Some(refusal));
                 }
             }
             News::Acked { producer, first, count, offset, duplicate, rest } => {
                 let id = self.sent.end(producer, first, count, recorder)?;
                 recorder.record(&Event::Written { id, places: places(count, offset, &rest), duplicate })?;
                 self.certain = self.certain.max(first.plus(count.into()));
-                self.acknowledged_since_calm |= self.stopping;
+                let is_new = |begun: (ProducerKey, Sequence)| begun.0 == producer && begun.1 <= first;
+                self.written_since_calm |= !duplicate && self.begun_since_calm.is_some_and(is_new);
                 self.ended(now, count);
             }
             News::Known { producer, first, count } => {
@@ -406,12 +447,20 @@ impl Client {
                 let id = self.sent.end(producer, first, count, recorder)?;
                 recorder.record(&Event::Refused { id, why: format!("{why:?}") })?;
                 self.ended(now, count);
-                self.fail(now, if let Failure::Refused(refusal) = &why { Some(refusal) } else { None });
+                let refusal = if let Failure::Refused(refusal) = &why { Some(refusal) } else { None };
+                if let Some(refusal) = refusal.filter(|_| self.writes_as(producer)) {
+                    recorder.refused(&self.name, refusal)?;
+                    recorder.sealed(&self.name, (first, count), refusal)?;
+                }
+                self.fail(now, refusal);
             }
             News::Unknown { producer, first, count, last } => {
                 let id = self.sent.end(producer, first, count, recorder)?;
                 recorder.record(&Event::Unknown { id, why: format!("{last:?}") })?;
                 self.ended(now, count);
+                if let Some(refusal) = last.as_ref().filter(|_| self.writes_as(producer)) {
+                    recorder.refused(&self.name, refusal)?;
+                }
                 self.fail(now, last.as_ref());
             }
             News::Retired { call, retired } => {
@@ -446,6 +495,11 @@ impl Client {
         Ok(())
     }
 
+    /// Whether this is the producer that it writes under, and not one that it has given up.
+    fn writes_as(&self, producer: ProducerKey) -> bool {
+        matches!(self.writer, Writer::Open { key, .. } if key == producer)
+    }
+
     fn ended(&mut self, now: Time, count: u32) {
         if let Writer::Open { in_flight, until, .. } = &mut self.writer {
             *in_flight = in_flight.saturating_sub(count.into());
@@ -466,10 +520,6 @@ impl Client {
 
 pub(super) const NEVER: Time = Time(u64::MAX);
 
-pub(super) fn client_time(time: Time) -> ClientTime {
-    ClientTime(time.0)
-}
-
 fn count(random: &mut ChaCha8Rng) -> usize {
     let most = if chance(random, 50) { BATCH_RECORDS.1 * 20 } else { BATCH_RECORDS.1 };
     usize::try_from(within(random, (BATCH_RECORDS.0, most))).expect("a small number")
@@ -483,7 +533,8 @@ fn begin(brokers: u64, random: &mut ChaCha8Rng, now: Time, from: Offset) -> (Ses
         attempt_timeout: Duration::from_millis(700),
         ..Config::new(CLUSTER, (1..=brokers).map(member).collect())
     };
-    let mut session = Session::new(config, random.next_u64(), client_time(now));
-    let subscription = session.subscribe(client_time(now), from);
+    let now = ClientTime(now.0);
+    let mut session = Session::new(config, random.next_u64(), now);
+    let subscription = session.subscribe(now, from);
     (session, subscription)
 }

@@ -54,18 +54,26 @@ impl World {
             return Ok(());
         }
         match machine.start(&mut self.random, self.now) {
-            Ok(()) if machine.rotten => self.reached.note("found no damage in rot"),
+            Ok(()) if machine.is_rotten() && !machine.is_whole() => {
+                return violated(format!("broker {broker} starts on damage that it has not noticed"));
+            }
+            Ok(()) if machine.is_rotten() => self.reached.note("found no damage in rot"),
             Ok(()) => {}
             Err(_) if machine.disk_is_down() => {
                 self.reached.note("disk error at a start");
                 return self.end_by_disk(broker);
             }
-            Err(_) if machine.rotten => {
+            Err(error) if machine.has_reason(&error) => {
                 self.reached.note("found damage and refused to start");
                 machine.lost = true;
                 return Ok(());
             }
-            Err(error) => return Err(Violation(format!("broker {broker} refuses to start: {error}"))),
+            Err(error) => {
+                let struck = machine.struck();
+                return violated(format!(
+                    "broker {broker} refuses to start, with rot in {struck:?}: {error}"
+                ));
+            }
         }
         let machine = &self.machines[slot(broker)];
         if let Some(core) = &machine.core {
@@ -109,7 +117,6 @@ impl World {
         let Some(core) = &mut machine.core else { return Ok(()) };
         core.pass(local, wall_ms);
         match core.halted() {
-            Some(Halt::Log(_)) if machine.rotten => return self.lose(broker),
             Some(Halt::LostEntries { .. } | Halt::OtherAcknowledged { .. } | Halt::OtherCommitted { .. })
                 if machine.forgetful =>
             {
@@ -122,13 +129,6 @@ impl World {
             self.request_pass(broker);
         }
         self.collect(broker)
-    }
-
-    /// A broker has met what its disk did to it, and stays away.
-    pub(super) fn lose(&mut self, broker: u64) -> Result<(), Violation> {
-        self.reached.note("found damage while it ran");
-        self.machine(broker).lost = true;
-        self.die(broker, Death::Kill, Some(0))
     }
 
     /// Carries out what a core wants after a pass.
@@ -301,6 +301,8 @@ impl World {
             Fault::Replace { client } => return self.replace_client(client),
             Fault::Zombie { client, for_us } => return self.make_zombie(client, for_us),
             Fault::Retire { client } => self.retire_producer(client),
+            Fault::PauseClient { client, for_us } => self.pause_client(client, for_us),
+            Fault::JumpClient { client, by_us } => self.jump_client(client, by_us),
         }
         Ok(())
     }
@@ -322,6 +324,7 @@ impl World {
             Fault::Storm { .. } => (0..self.clients.len()).any(|client| self.is_connected(client)),
             Fault::Retire { client } => self.clients[client].has_open_name(self.now),
             Fault::Zombie { client, .. } => self.clients[client].has_no_heir(self.now),
+            Fault::PauseClient { client, .. } => !self.clients[client].is_frozen(self.now),
             // That is known when it was tried.
             Fault::Rot { .. } => false,
             Fault::Heal
@@ -331,6 +334,7 @@ impl World {
             | Fault::Remember { .. }
             | Fault::Lose { .. }
             | Fault::CutClient { .. }
+            | Fault::JumpClient { .. }
             | Fault::Replace { .. } => true,
         }
     }
@@ -363,7 +367,8 @@ impl World {
 
     /// Only as many disks may rot as leave a majority of good ones.
     fn rot(&mut self, broker: u64, down_us: u64) -> Result<(), Violation> {
-        let rotten = self.machines.iter().filter(|machine| machine.rotten && machine.id != broker).count();
+        let rotten =
+            self.machines.iter().filter(|machine| machine.is_rotten() && machine.id != broker).count();
         if (rotten + 1) * 2 >= self.machines.len() {
             return Ok(());
         }

@@ -13,12 +13,12 @@ use std::mem;
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
-use sequor_client::protocol::batch::BatchBuilder;
+use sequor_client::protocol::batch::{Batch, BatchBuilder};
 use sequor_client::protocol::frame::{self, Decoder, Frame, RawFrame};
 use sequor_client::protocol::limits::DELIVERY_BYTES_MAX;
 use sequor_client::protocol::{
-    Acks, Append, Context, Epoch, Leads, ProducerId, Refusal, Request, RequestId, Response, Sequence,
-    ServerHello,
+    Acks, Append, Context, Delivery, Epoch, Leads, Offset, ProducerId, Refusal, Request, RequestId, Response,
+    Sequence, ServerHello,
 };
 
 use super::chance::{chance, within};
@@ -101,6 +101,38 @@ struct Reader {
     /// The broker has agreed to its beginning.
     begun: bool,
     on_their_way: usize,
+    /// What arrives begins here.
+    arrived: Offset,
+    /// Nothing has arrived: a batch may begin before what was asked for.
+    is_fresh: bool,
+}
+
+impl Reader {
+    fn new(from: Offset) -> Self {
+        let subscription = Subscription::new(from);
+        Self { subscription, begun: false, on_their_way: 0, arrived: from, is_fresh: true }
+    }
+
+    /// A delivery arrives. A library that takes it for unsound only asks somebody else, so that it is judged here.
+    fn take(&mut self, delivery: &Delivery) -> Result<(), Violation> {
+        self.on_their_way -= 1;
+        for placed in &delivery.batches {
+            let batch = Batch::parse(placed.batch.clone()).map_err(|why| {
+                Violation(format!("what is delivered at {} is unsound: {why}", placed.offset))
+            })?;
+            let after = placed.offset.plus(batch.count().into());
+            let follows = placed.offset == self.arrived
+                || (self.is_fresh && placed.offset < self.arrived && self.arrived < after);
+            if !follows {
+                return Err(Violation(format!(
+                    "{} is delivered where {} is due",
+                    placed.offset, self.arrived
+                )));
+            }
+            (self.arrived, self.is_fresh) = (after, false);
+        }
+        Ok(())
+    }
 }
 
 impl Connection {
@@ -309,8 +341,7 @@ impl World {
         if let (Request::Subscribe(subscribe), Some(open)) =
             (&request, self.connections.open.get_mut(&connection))
         {
-            let subscription = Subscription::new(subscribe.from);
-            open.readers.insert(id, Reader { subscription, begun: false, on_their_way: 0 });
+            open.readers.insert(id, Reader::new(subscribe.from));
         }
         let now = self.time_at(broker);
         if let Some(core) = self.core(broker) {
@@ -428,8 +459,8 @@ impl World {
             ToClient::Hello(hello) => self.client_connected(client, generation, &hello),
             ToClient::Frame(bytes) => {
                 let (id, response) = decode(bytes)?.response().map_err(|error| unreadable(&error))?;
-                if let (Response::Delivery(_), Some(reader)) = (&response, open.readers.get_mut(&id)) {
-                    reader.on_their_way -= 1;
+                if let (Response::Delivery(delivery), Some(reader)) = (&response, open.readers.get_mut(&id)) {
+                    reader.take(delivery)?;
                     self.request_pass(broker);
                 }
                 self.client_answered(client, generation, broker, id, response);

@@ -4,7 +4,7 @@ use rand_chacha::rand_core::Rng;
 use sequor_client::core::Transmit;
 use sequor_client::protocol::{BrokerId, RequestId, Response, ServerHello};
 
-use super::client::{Client, NEVER, client_time};
+use super::client::{Client, NEVER};
 use super::connection::{End, ToBroker, encode};
 use super::judge::Violation;
 use super::world::{Event, World};
@@ -22,7 +22,7 @@ impl World {
             return Ok(());
         }
         client.wake_at = client.wake_at.filter(|at| *at > now);
-        client.session.handle_timeout(client_time(now));
+        client.session.handle_timeout(client.time(now));
         let mut next = client.write(now, &mut self.recorder)?;
         loop {
             let client = &mut self.clients[number];
@@ -37,7 +37,7 @@ impl World {
             }
         }
         let client = &mut self.clients[number];
-        let next = next.min(Time(client.session.next_timeout().0)).max(now + 1);
+        let next = next.min(client.next_timeout(now)).max(now + 1);
         if next != NEVER && client.wake_at.is_none_or(|at| next < at) {
             client.wake_at = Some(next);
             self.at(next, Event::Wake { client: number });
@@ -89,9 +89,9 @@ impl World {
     }
 
     pub(super) fn client_connected(&mut self, number: usize, generation: u64, hello: &ServerHello) {
-        let now = client_time(self.now);
+        let now = self.now;
         if let Some(client) = self.addressee(number, generation) {
-            client.session.handle_connected(now, hello.broker, hello);
+            client.session.handle_connected(client.time(now), hello.broker, hello);
         }
     }
 
@@ -103,17 +103,17 @@ impl World {
         id: RequestId,
         response: Response,
     ) {
-        let now = client_time(self.now);
+        let now = self.now;
         if let Some(client) = self.addressee(number, generation) {
-            client.session.handle_response(now, BrokerId(broker), id, response);
+            client.session.handle_response(client.time(now), BrokerId(broker), id, response);
         }
     }
 
     pub(super) fn client_lost(&mut self, number: usize, generation: u64, broker: u64) {
-        let now = client_time(self.now);
+        let now = self.now;
         if let Some(client) = self.addressee(number, generation) {
             client.connections.remove(&BrokerId(broker));
-            client.session.handle_disconnected(now, BrokerId(broker));
+            client.session.handle_disconnected(client.time(now), BrokerId(broker));
         }
     }
 
@@ -142,10 +142,22 @@ impl World {
         }
     }
 
+    /// The client freezes, and nobody takes its name.
+    pub(super) fn pause_client(&mut self, number: usize, for_us: u64) {
+        let now = self.now;
+        self.clients[number].freeze(now, now + for_us);
+    }
+
+    /// The client's clocks jump.
+    pub(super) fn jump_client(&mut self, number: usize, by_us: u64) {
+        self.clients[number].clock.jump(&mut self.random, by_us);
+        self.at(self.now, Event::Wake { client: number });
+    }
+
     /// The client freezes, and an heir takes its name.
     pub(super) fn make_zombie(&mut self, number: usize, for_us: u64) -> Result<(), Violation> {
         let now = self.now;
-        if !self.clients[number].freeze(now, now + for_us) {
+        if !self.clients[number].leave_to_heir(now, now + for_us) {
             return Ok(());
         }
         let reader = self.clients.len() as u64 + 1;

@@ -63,6 +63,10 @@ pub(super) enum Fault {
     Zombie { client: usize, for_us: u64 },
     /// A client closes its name for ever, and goes on under another one.
     Retire { client: usize },
+    /// A client freezes for so many microseconds.
+    PauseClient { client: usize, for_us: u64 },
+    /// A client's clocks jump, the monotonic one forwards by so many microseconds.
+    JumpClient { client: usize, by_us: u64 },
 }
 
 impl Fault {
@@ -93,6 +97,8 @@ impl Fault {
             Self::Replace { .. } => "fault: client replaced",
             Self::Zombie { .. } => "fault: client frozen, and followed",
             Self::Retire { .. } => "fault: name retired",
+            Self::PauseClient { .. } => "fault: client paused",
+            Self::JumpClient { .. } => "fault: client's clock jumped",
         }
     }
 }
@@ -157,21 +163,28 @@ pub(super) fn schedule(
     let kinds = enabled_kinds(random);
     let mut now = Time::from_ms(within(random, (100, 600)));
     while now < until {
-        if chance(random, 250) {
+        if chance(random, CALMS_PER_MILLE) {
             schedule.extend([Fault::Heal, Fault::Change(Weather::CALM), Fault::Free].map(|calm| (now, calm)));
-            now = now + 1000 * within(random, (100, 2500));
+            now = now + 1000 * within(random, CALM_MS);
         } else if !kinds.is_empty() {
             let kind = *pick(random, &kinds);
             schedule.push((now, draw(random, kind, brokers, clients)));
         }
-        now = now + 1000 * within(random, (20, 900));
+        now = now + 1000 * within(random, STEP_MS);
     }
     Script(schedule)
 }
 
-const KINDS: usize = 21;
+/// How long it is from one fault to the next. Milliseconds.
+const STEP_MS: (u64, u64) = (20, 900);
+/// How often all is made well instead, and how long it stays so beyond a step. Together this leaves a quarter of the time
+/// quiet.
+const CALMS_PER_MILLE: u64 = 150;
+/// Milliseconds.
+const CALM_MS: (u64, u64) = (100, 700);
+const KINDS: usize = 23;
 /// Those of them that hurt neither disks nor what is between brokers, but for a while.
-const GENTLE_KINDS: [usize; 13] = [0, 1, 2, 3, SLOW_NETWORK, 7, 8, 9, 10, 12, 13, 18, 20];
+const GENTLE_KINDS: [usize; 15] = [0, 1, 2, 3, SLOW_NETWORK, 7, 8, 9, 10, 12, 13, 18, 20, 21, 22];
 /// Here it loses nothing.
 const SLOW_NETWORK: usize = 6;
 /// How long a broker that loses something is down at least: nothing that it said is still on its way then. Milliseconds.
@@ -216,7 +229,7 @@ fn losses(random: &mut ChaCha8Rng, brokers: u64, clients: usize, until: Time) ->
             }
             _ => {}
         }
-        now = now + 1000 * within(random, (20, 900));
+        now = now + 1000 * within(random, STEP_MS);
     }
     Script(schedule)
 }
@@ -257,6 +270,8 @@ fn draw(random: &mut ChaCha8Rng, kind: usize, brokers: u64, clients: usize) -> F
         17 => Fault::Rot { broker, down_us },
         18 => Fault::Storm { times: within(random, (2, 12)) },
         19 => Fault::CutClient { client, broker, inward: chance(random, 500) },
-        _ => Fault::Garble { client },
+        20 => Fault::Garble { client },
+        21 => Fault::PauseClient { client, for_us: down_us },
+        _ => Fault::JumpClient { client, by_us: down_us },
     }
 }

@@ -185,8 +185,8 @@ impl Judge {
     }
 
     /// The brokers have come to rest: they have one state.
-    pub(super) fn check_states<'a>(&self, cores: impl Iterator<Item = &'a Core>) -> Result<(), Violation> {
-        let mut states = cores.map(|core| (core.status().id, core.state().fingerprint()));
+    pub(super) fn check_states(&self, cores: &[&Core]) -> Result<(), Violation> {
+        let mut states = cores.iter().map(|core| (core.status().id, core.state().fingerprint()));
         let Some((first, expected)) = states.next() else { return violated("no broker is left".into()) };
         match states.find(|(_, state)| *state != expected) {
             Some((other, _)) => violated(format!("the states of brokers {first} and {other} differ")),
@@ -258,9 +258,9 @@ fn check_durable(
         return Ok(());
     }
     reached.note("disks asked themselves");
-    // A disk that has changed what it had confirmed keeps no promise, and one whose broker is down may have been put back.
-    let sound = |machine: &&&Machine| machine.core.is_some() && !machine.rotten;
-    match holders.iter().filter(sound).find(|machine| !machine.would_keep(entry)) {
+    // The disk of a broker that is down may have changed what it had confirmed, or have been put back.
+    let runs = |machine: &&&Machine| machine.core.is_some();
+    match holders.iter().filter(runs).find(|machine| !machine.would_keep(entry)) {
         Some(Machine { id, .. }) => {
             violated(format!("broker {id} says that {entry:?} is durable, and it is not"))
         }

@@ -41,14 +41,16 @@ use std::collections::BTreeMap;
 use raft::eraftpb::{Message, MessageType};
 use rand_chacha::ChaCha8Rng;
 use sequor_wal::disk::memory::MemoryDisk;
-use sequor_wal::{Disk, IdentityError, Index, OpenError, Position, Term};
+use sequor_wal::{Disk, IdentityError, Index, Position, Term};
 
-use self::remains::{Files, IDENTITY, Loss, Remains, VOTE, segment};
+use self::remains::{Files, Loss, Remains};
+pub(super) use self::remains::{segment, segment_id};
 use super::chance::{chance, pick, within};
 use super::cluster::slot;
 use super::faults::{Fault, Profile};
 use super::judge::{Violation, violated};
 use super::machine::{Death, Machine, StartError};
+use super::rot::{IDENTITY, VOTE};
 use super::world::{Event, WELL_WITHIN_US, World};
 use crate::core::Core;
 use crate::core::time::Time;
@@ -469,12 +471,12 @@ fn put(files: &Files, disk: &MemoryDisk) {
 
 /// Whether a start was refused because of this file.
 fn names(error: &StartError, file: &str) -> bool {
-    match error {
-        StartError::Identity(error) => file == IDENTITY && matches!(error, IdentityError::NotInitialised),
-        StartError::Log(OpenError::Damaged(damage)) => file != VOTE && damage.file == file,
-        StartError::Log(_) => false,
-        StartError::Vote(damage) => file == VOTE && damage.file == file,
-    }
+    let is_of_its_kind = match error {
+        StartError::Identity(error) => matches!(error, IdentityError::NotInitialised),
+        StartError::Log(_) => file != VOTE,
+        StartError::Vote(_) => file == VOTE,
+    };
+    is_of_its_kind && error.blames() == Some(file)
 }
 
 /// What a start that was refused has changed and must not: anything but that spares go, and that an empty file keeps the

@@ -14,7 +14,8 @@ use thiserror::Error;
 
 use super::chance::{chance, within};
 use super::clock::Clock;
-use super::rot;
+use super::loss::{segment, segment_id};
+use super::rot::{self, IDENTITY, VOTE};
 use crate::core::genesis::Genesis;
 use crate::core::time::Time;
 use crate::core::{Core, Settings, Timing};
@@ -27,6 +28,9 @@ pub(super) const ELECTION_TIMEOUT_US: u64 =
 const DISK_US: (u64, u64) = (20, 400);
 /// The same while it hangs.
 const HUNG_DISK_US: (u64, u64) = (50_000, 2_000_000);
+
+/// Segments that crashes have torn one after the other, at most. Count.
+const TORN_IN_A_ROW_MAX: u64 = 6;
 
 /// How large the parts of a broker's log are, and how patient it is.
 #[derive(Clone, Copy, Debug)]
@@ -99,8 +103,8 @@ pub(super) struct Machine {
     synced: Synced,
     /// Its disk hangs until then.
     pub(super) hangs_until: Time,
-    /// Its disk has changed bytes that it had confirmed.
-    pub(super) rotten: bool,
+    /// The files of which its disk has changed bytes that it had confirmed, each as often as that happened.
+    struck: Vec<String>,
     /// It found that out and will not run again.
     pub(super) lost: bool,
     /// A leader knows it to have had entries that its disk has lost: it has to find that out.
@@ -119,12 +123,22 @@ pub(super) enum StartError {
     Vote(Damage),
 }
 
+impl StartError {
+    /// The file that it says is not what it should be, if it says so of one.
+    pub(super) fn blames(&self) -> Option<&str> {
+        match self {
+            Self::Identity(_) => Some(IDENTITY),
+            Self::Log(OpenError::Damaged(damage)) | Self::Vote(damage) => Some(&damage.file),
+            Self::Log(_) => None,
+        }
+    }
+}
+
 impl Machine {
     /// A machine with a fresh data directory, not started.
     pub(super) fn new(id: u64, genesis: &Genesis, build: Build, clock: Clock) -> Self {
         let disk = MemoryDisk::new();
-        let identity = Identity { cluster: CLUSTER.0, lineage: LINEAGE.0, broker: id, incarnation: None };
-        Identity::create(&disk, &identity).expect("the directory is empty");
+        Identity::create(&disk, &identity(id, None)).expect("the directory is empty");
         Self {
             id,
             clock,
@@ -141,7 +155,7 @@ impl Machine {
             vouched_for: 0,
             synced: Synced::default(),
             hangs_until: Time(0),
-            rotten: false,
+            struck: Vec::new(),
             lost: false,
             forgetful: false,
         }
@@ -153,8 +167,7 @@ impl Machine {
         let seed = random.next_u64();
         let mut identity = Identity::load(&self.disk)?;
         if identity.incarnation.is_none() {
-            let incarnation = u128::from(self.id).to_le_bytes();
-            identity.set_incarnation(&self.disk, incarnation)?;
+            identity.set_incarnation(&self.disk, incarnation(self.id))?;
         }
         let incarnation = Incarnation(identity.incarnation.unwrap_or_default());
         let Opened { log, commit, vote } =
@@ -162,6 +175,8 @@ impl Machine {
         if let VoteState::Damaged(damage) = vote {
             return Err(StartError::Vote(damage));
         }
+        // A start writes all copies of the vote anew.
+        self.struck.retain(|file| file != VOTE);
         self.life += 1;
         self.core = Some(Core::new(self.settings(incarnation, seed), log, commit, self.clock.read(now)));
         Ok(())
@@ -328,8 +343,39 @@ impl Machine {
     pub(super) fn rot(&mut self, random: &mut ChaCha8Rng) -> bool {
         debug_assert!(self.core.is_none(), "it is done to a disk at rest");
         let struck = rot::strike(&self.disk, random);
-        self.rotten |= struck;
-        struck
+        let has_struck = struck.is_some();
+        self.struck.extend(struck);
+        has_struck
+    }
+
+    /// Its disk has changed bytes that it had confirmed, of a file that nothing has written since.
+    pub(super) fn is_rotten(&self) -> bool {
+        !self.struck.is_empty()
+    }
+
+    /// The files that its disk has changed, each as often as that happened.
+    pub(super) fn struck(&self) -> &[String] {
+        &self.struck
+    }
+
+    /// Whether its disk has given it a reason to refuse a start with these words. One bad copy of a vote is none. The last
+    /// block of a segment is missed by the one behind it, and the cut of a segment by those that a crash has torn before it.
+    pub(super) fn has_reason(&self, error: &StartError) -> bool {
+        let Some(file) = error.blames() else { return false };
+        let struck = |name: &str| self.struck.iter().filter(|struck| *struck == name).count();
+        match segment_id(file) {
+            Some(id) => (id - 1..=id + TORN_IN_A_ROW_MAX).any(|id| struck(&segment(id)) > 0),
+            None if file == VOTE => struck(file) > 1,
+            None => struck(file) > 0,
+        }
+    }
+
+    /// Whether it can read all that it started with, and is who it was.
+    pub(super) fn is_whole(&self) -> bool {
+        let is_itself =
+            Identity::load(&self.disk).is_ok_and(|it| it == identity(self.id, Some(incarnation(self.id))));
+        let log = self.core.as_ref().map(Core::log);
+        is_itself && log.is_some_and(|log| (1..=log.last_index()).all(|index| log.entry(index).is_ok()))
     }
 
     /// True if segments are ordered.
@@ -359,6 +405,16 @@ impl Machine {
             false => usual,
         }
     }
+}
+
+/// Who a broker is, before and after its first start.
+fn identity(id: u64, incarnation: Option<[u8; 16]>) -> Identity {
+    Identity { cluster: CLUSTER.0, lineage: LINEAGE.0, broker: id, incarnation }
+}
+
+/// What it draws then.
+fn incarnation(id: u64) -> [u8; 16] {
+    u128::from(id).to_le_bytes()
 }
 
 /// The simulated cluster.

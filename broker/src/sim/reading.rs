@@ -1,13 +1,13 @@
 //! A broker's log, as the events of a history.
 //!
 //! What a history does not know is checked on the way: the content of each record, that nothing follows the retirement of
-//! its producer or the end of its session, and that no session ends before nobody had kept it alive for its whole ttl, by
-//! the log's own time.
+//! its producer or the end of its session, that no opening of a name is granted twice, and that no session ends before
+//! nobody had kept it alive for its whole ttl, by the log's own time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use sequor_client::protocol::{Epoch, ProducerId, Sequence};
+use sequor_client::protocol::{Epoch, Instance, ProducerId, Sequence};
 
 use super::content::{run, session_name};
 use super::coverage::Reached;
@@ -24,7 +24,7 @@ const SESSION_EPOCH: Epoch = Epoch(1);
 pub(super) struct Stream {
     pub(super) next: Sequence,
     /// The epoch that was given last.
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     /// Nothing may follow.
     pub(super) retired: bool,
     /// If it is a session: its ttl, and the log time until which it may not end. Milliseconds.
@@ -40,6 +40,9 @@ pub(super) struct Reading {
     /// One past the last offset.
     end: u64,
     names: BTreeMap<ProducerId, String>,
+    /// Those who were granted a name: each opening of the library's calls itself otherwise. A session that is over is
+    /// forgotten, so that a late repetition of its opening may begin another one.
+    instances: BTreeSet<Instance>,
     pub(super) streams: BTreeMap<String, Stream>,
 }
 
@@ -71,6 +74,9 @@ impl Reading {
         match effect {
             Effect::Open(opening) => {
                 self.names.entry(opening.id).or_insert_with(|| opening.name.to_string());
+                if !self.instances.insert(opening.instance) {
+                    return violated(format!("{} is opened twice by {:?}", opening.name, opening.instance));
+                }
                 self.grant(opening.id, opening.epoch)?;
             }
             Effect::Append(Written { base, batch, .. }) => {
@@ -179,6 +185,8 @@ pub(super) mod tests {
     #[test]
     fn what_is_done_under_an_old_epoch_is_seen() {
         let (id, instance) = (ProducerId(1), Instance([2; 16]));
+        let again = Opening { id, epoch: Epoch(2), instance: Instance([1; 16]), name: "a".into() };
+        assert!(opened().take(0, &Effect::Open(again)).is_err(), "it was granted before");
         let seal = Sealing { id, epoch: Epoch(1), first: Sequence(0), end: Sequence(2) };
         let retire = Retiring { id, epoch: Epoch(1) };
         assert!(

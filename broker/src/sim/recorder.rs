@@ -10,11 +10,11 @@
 use std::collections::BTreeMap;
 
 use sequor_client::core::ProducerKey;
-use sequor_client::protocol::{Offset, Sequence, Span};
+use sequor_client::protocol::{Epoch, Offset, Refusal, Sequence, Span};
 
 use super::coverage::Reached;
 use super::judge::Violation;
-use super::reading::Reading;
+use super::reading::{Reading, Stream};
 use crate::core::Core;
 use crate::history::{Checker, Event, Place, Seen, Violation as Broken};
 
@@ -25,8 +25,29 @@ pub(super) struct Recorder {
     ids: u64,
     /// Batches that the library has cut.
     cuts: u64,
-    /// Names that were retired, and where clients were told that their streams end.
-    retired: Vec<(String, Sequence)>,
+    /// What clients were told of names.
+    told: Vec<(String, Standing)>,
+}
+
+/// Something that a client was told of a name. It never changes back, so that it is looked for in the log at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It was retired by who asks, and its stream ends here.
+    Ends(Sequence),
+    /// It is retired, or the session is over: there is an entry that ended it.
+    Over,
+    /// This epoch was given.
+    Fenced { by: Epoch },
+}
+
+impl Standing {
+    fn is_of(self, stream: &Stream) -> bool {
+        match self {
+            Self::Ends(next) => stream.retired && stream.next == next,
+            Self::Over => stream.retired,
+            Self::Fenced { by } => stream.epoch >= by,
+        }
+    }
 }
 
 impl Recorder {
@@ -47,40 +68,66 @@ impl Recorder {
 
     /// A client was told that a name is closed for ever, and where its stream ends.
     pub(super) fn retired(&mut self, producer: &str, next: Sequence) {
-        self.retired.push((producer.to_owned(), next));
+        self.told.push((producer.to_owned(), Standing::Ends(next)));
     }
 
-    /// The last judgement, over brokers that have come to rest, and whether the disk of each has rotted: of those it is
-    /// enough that they notice, so that their logs cannot be read.
-    pub(super) fn conclude(
-        mut self,
-        cores: &[(&Core, bool)],
-        reached: &mut Reached,
-    ) -> Result<Seen, Violation> {
+    /// A client was refused, and with these words.
+    ///
+    /// # Errors
+    /// If they cannot be right whatever the log holds.
+    pub(super) fn refused(&mut self, producer: &str, refusal: &Refusal) -> Result<(), Violation> {
+        let standing = match refusal {
+            Refusal::Retired | Refusal::SessionExpired => Standing::Over,
+            Refusal::Fenced { by, .. } => Standing::Fenced { by: *by },
+            // Here a number has one content, for ever.
+            Refusal::SequenceReused { .. } => {
+                return Err(Violation(format!(
+                    "{producer} was told that {refusal}; it never had another one"
+                )));
+            }
+            _ => return Ok(()),
+        };
+        self.told.push((producer.to_owned(), standing));
+        Ok(())
+    }
+
+    /// If a batch was refused because numbers of its are sealed, those are.
+    pub(super) fn sealed(
+        &mut self,
+        producer: &str,
+        batch: (Sequence, u32),
+        refusal: &Refusal,
+    ) -> Result<(), Violation> {
+        let Refusal::Sealed { first, end } = refusal else { return Ok(()) };
+        let (begin, count) = batch;
+        let numbers = first.max(&begin).0..end.0.min(begin.0 + u64::from(count));
+        for sequence in numbers {
+            self.record(&Event::Sealed { producer: producer.to_owned(), sequence })?;
+        }
+        Ok(())
+    }
+
+    /// The last judgement, over brokers that have come to rest.
+    pub(super) fn conclude(mut self, cores: &[&Core], reached: &mut Reached) -> Result<Seen, Violation> {
         if self.cuts > 0 {
             reached.note("cut by the library");
         }
-        let can_be_read =
-            |core: &Core| (1..=core.applied_index()).all(|index| core.log().entry(index).is_ok());
-        let noticed = |(core, rotten): &&(&Core, bool)| *rotten && !can_be_read(core);
-        let logs: Vec<_> = cores.iter().filter(|core| !noticed(core)).collect();
-        self.record(&Event::Began { brokers: logs.len() as u64 })?;
-        for (core, _) in logs {
+        self.record(&Event::Began { brokers: cores.len() as u64 })?;
+        for core in cores {
             let log = Reading::of(core, reached)?;
-            self.check_retired(&log)?;
+            self.check_told(&log)?;
             log.events.iter().try_for_each(|event| self.record(event))?;
         }
         let verdict = self.checker.finish();
         verdict.violations.first().map_or(Ok(verdict.seen), |broken| Err(broken.into()))
     }
 
-    fn check_retired(&self, log: &Reading) -> Result<(), Violation> {
-        let wrong = self.retired.iter().find(|(name, next)| {
-            !log.streams.get(name).is_some_and(|stream| stream.retired && stream.next == *next)
-        });
-        wrong.map_or(Ok(()), |(name, next)| {
+    fn check_told(&self, log: &Reading) -> Result<(), Violation> {
+        let is_true = |name: &str, told: Standing| log.streams.get(name).is_some_and(|it| told.is_of(it));
+        let wrong = self.told.iter().find(|(name, told)| !is_true(name, *told));
+        wrong.map_or(Ok(()), |(name, told)| {
             let found = log.streams.get(name);
-            Err(Violation(format!("{name} was to end at {next}, and the log has {found:?}")))
+            Err(Violation(format!("of {name} was told {told:?}, and the log has {found:?}")))
         })
     }
 }
@@ -181,9 +228,36 @@ mod tests {
             recorder.retired("a", Sequence(next));
             recorder
         };
-        assert!(says(0).check_retired(&reading).is_ok());
-        assert!(says(1).check_retired(&reading).is_err(), "elsewhere");
-        assert!(says(0).check_retired(&opened()).is_err(), "never");
+        assert!(says(0).check_told(&reading).is_ok());
+        assert!(says(1).check_told(&reading).is_err(), "elsewhere");
+        assert!(says(0).check_told(&opened()).is_err(), "never");
+    }
+
+    #[test]
+    fn a_refusal_without_a_reason_in_the_log_is_seen() {
+        let says = |refusal: &Refusal| {
+            let mut recorder = Recorder::default();
+            recorder.refused("a", refusal).map(|()| recorder)
+        };
+        let holds = |refusal, log: &Reading| says(&refusal).unwrap().check_told(log).is_ok();
+        let fenced = |by| Refusal::Fenced { by: Epoch(by), at: Offset(0), next: Sequence(0) };
+        assert!(holds(fenced(1), &opened()) && !holds(fenced(2), &opened()));
+        let mut over = opened();
+        over.take(0, &Effect::Retire(Retiring { id: ProducerId(1), epoch: Epoch(1) })).unwrap();
+        assert!(holds(Refusal::Retired, &over) && !holds(Refusal::Retired, &opened()));
+        assert!(holds(Refusal::SessionExpired, &over) && !holds(Refusal::SessionExpired, &opened()));
+        let reused = Refusal::SequenceReused { first: Sequence(0), offset: Offset(0) };
+        assert!(says(&reused).is_err(), "nobody sends other content under a number");
+    }
+
+    #[test]
+    fn numbers_that_a_refusal_calls_sealed_have_to_be() {
+        let mut recorder = Recorder::default();
+        let refusal = Refusal::Sealed { first: Sequence(2), end: Sequence(9) };
+        recorder.sealed("a", (Sequence(0), 4), &refusal).unwrap();
+        let told = Event::Open { id: 1, sequence: 3 };
+        recorder.record(&Event::Inquired { id: 1, producer: "a".into() }).unwrap();
+        assert!(recorder.record(&told).is_err(), "3 was called sealed before");
     }
 
     #[test]

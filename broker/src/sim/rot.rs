@@ -15,22 +15,22 @@ use super::chance::{chance, pick, within};
 /// hold the last block.
 const LAST_SEGMENTS: usize = 4;
 const SEGMENT: &str = "segment-";
-const VOTE: &str = "vote";
+pub(super) const VOTE: &str = "vote";
 /// How far apart the copies of a vote lie; the first sector of each holds all of it. Bytes.
 const VOTE_COPY_BYTES: u64 = 4096;
 /// The last of the four copies.
 const VOTE_COPY_LAST: u64 = 3;
 /// How often it is a vote that is struck, per thousand: it is small, and what becomes of it weighs the most.
 const VOTES_PER_MILLE: u64 = 400;
-const IDENTITY: &str = "identity";
+pub(super) const IDENTITY: &str = "identity";
 /// How often it is the identity.
 const IDENTITIES_PER_MILLE: u64 = 50;
 
-/// Damages something on the disk of a broker that is down; false if there is nothing that may be damaged yet.
-pub(super) fn strike(disk: &MemoryDisk, random: &mut ChaCha8Rng) -> bool {
+/// Damages something on the disk of a broker that is down: the file that has changed, if there is one that may.
+pub(super) fn strike(disk: &MemoryDisk, random: &mut ChaCha8Rng) -> Option<String> {
     let names = disk.list().unwrap_or_default();
     let segments: Vec<&String> = names.iter().filter(|name| name.starts_with(SEGMENT)).collect();
-    let Some(old) = segments.len().checked_sub(LAST_SEGMENTS).filter(|old| *old > 0) else { return false };
+    let old = segments.len().checked_sub(LAST_SEGMENTS).filter(|old| *old > 0)?;
     if chance(random, VOTES_PER_MILLE) {
         let copy = |random: &mut ChaCha8Rng| within(random, (0, VOTE_COPY_LAST)) * VOTE_COPY_BYTES;
         return damage(disk, VOTE, copy, random);
@@ -41,19 +41,19 @@ pub(super) fn strike(disk: &MemoryDisk, random: &mut ChaCha8Rng) -> bool {
     let name = *pick(random, &segments[..old]);
     let sectors = disk.image(name).map_or(0, |image| image.len() / SECTOR_BYTES) as u64;
     if sectors == 0 {
-        return false;
+        return None;
     }
     damage(disk, name, |random| random.next_u64() % sectors * SECTOR_BYTES as u64, random)
 }
 
-/// Damages one sector of those that `place` draws.
+/// Damages one sector of those that `place` draws; the name of the file, if that changed anything.
 fn damage(
     disk: &MemoryDisk,
     name: &str,
     place: impl Fn(&mut ChaCha8Rng) -> u64,
     random: &mut ChaCha8Rng,
-) -> bool {
-    let Some(image) = disk.image(name).filter(|image| !image.is_empty()) else { return false };
+) -> Option<String> {
+    let image = disk.image(name).filter(|image| !image.is_empty())?;
     let sector = |image: &[u8], at: u64| {
         let at = usize::try_from(at).expect("within a file in memory");
         let mut sector = image.get(at..).unwrap_or_default().to_vec();
@@ -66,7 +66,7 @@ fn damage(
         0 => {
             let byte = at + random.next_u64() % before.len() as u64;
             disk.flip(name, byte, u8::try_from(within(random, (0, 7))).expect("below eight"));
-            return true;
+            return Some(name.to_owned());
         }
         1 => Vec::new(),
         2 => {
@@ -77,5 +77,5 @@ fn damage(
     };
     after.resize(before.len(), 0);
     disk.overwrite(name, at, &after);
-    true
+    (after != before).then(|| name.to_owned())
 }

@@ -18,7 +18,7 @@ use super::clock::Clock;
 use super::connection::{Connections, End, ToBroker, ToClient};
 use super::coverage::Reached;
 use super::faults::{self, Fault, Profile, Script};
-use super::judge::{Judge, Violation};
+use super::judge::{Judge, Violation, violated};
 use super::loss::Losses;
 use super::machine::{Build, ELECTION_TIMEOUT_US, Machine};
 use super::network::{Network, Weather};
@@ -33,6 +33,8 @@ const FAULTS_UNTIL: Time = Time::from_ms(60_000);
 pub(super) const WELL_WITHIN_US: u64 = 10 * ELECTION_TIMEOUT_US;
 /// Messages of one broker to another that are on their way at the same time, at most. Few, so that it happens. Count.
 const PEER_QUEUE_MAX: usize = 32;
+/// More than a hundred times as many as a world sees on average. Events.
+const EVENTS_MAX: u64 = 50_000_000;
 /// By then everything must have come to rest.
 const REST_UNTIL: Time = Time::from_ms(110_000);
 
@@ -115,6 +117,8 @@ pub(super) struct World {
     /// The same for frozen clients.
     held_for_clients: BTreeMap<usize, Vec<Event>>,
     pub(super) trace: crc32fast::Hasher,
+    /// A world with more of them does not come to rest.
+    events_max: u64,
     pub(super) summary: Summary,
 }
 
@@ -186,7 +190,7 @@ impl World {
         let script = faults::schedule(&mut random, profile, brokers, clients.len(), FAULTS_UNTIL);
         let losses = Losses::new(profile);
         let network = Network::new(Weather::CALM, Some(PEER_QUEUE_MAX));
-        (Self { clients, losses, network, ..Self::empty(machines, random) }, script)
+        (Self { clients, losses, network, events_max: EVENTS_MAX, ..Self::empty(machines, random) }, script)
     }
 
     /// A world in which nothing has happened yet, and nobody is but these machines.
@@ -207,6 +211,7 @@ impl World {
             held: BTreeMap::new(),
             held_for_clients: BTreeMap::new(),
             trace: crc32fast::Hasher::new(),
+            events_max: u64::MAX,
             summary: Summary::default(),
         }
     }
@@ -279,6 +284,12 @@ impl World {
     /// Lets everything happen that is due until a moment.
     pub(super) fn turn(&mut self, until: Time) -> Result<(), Violation> {
         while let Some((&(at, _), _)) = self.events.first_key_value().filter(|((at, _), _)| *at <= until) {
+            if self.summary.events == self.events_max {
+                return violated(format!(
+                    "the world turns for ever, {} s after its beginning",
+                    at.0 / 1_000_000
+                ));
+            }
             self.now = at;
             let Some((_, event)) = self.events.pop_first() else { break };
             self.happen(event)?;
@@ -339,13 +350,10 @@ impl World {
     }
 
     fn conclude(mut self) -> Result<Summary, Violation> {
-        let run = self.machines.iter().filter(|machine| machine.core.is_some());
-        let cores: Vec<(&Core, bool)> =
-            run.filter_map(|machine| Some((machine.core.as_ref()?, machine.rotten))).collect();
-        let states = cores.iter().map(|(core, _)| *core);
-        self.judge.check_states(states)?;
+        let cores: Vec<&Core> = self.machines.iter().filter_map(|machine| machine.core.as_ref()).collect();
+        self.judge.check_states(&cores)?;
         let seen = self.recorder.conclude(&cores, &mut self.reached)?;
-        self.summary.duplicates = cores.iter().map(|(core, _)| core.status().counters.duplicates).sum();
+        self.summary.duplicates = cores.iter().map(|core| core.status().counters.duplicates).sum();
         self.summary.acknowledged = seen.written;
         self.summary.delivered = seen.read;
         self.summary.rest_us = self.now.0;

@@ -18,9 +18,8 @@ use sequor_wal::disk::memory::MemoryDisk;
 use sequor_wal::{Disk, Index, Item, Position, Reason, Term, Vote, inspect};
 
 use super::super::machine::Synced;
+use super::super::rot::{IDENTITY, VOTE};
 
-pub(super) const IDENTITY: &str = "identity";
-pub(super) const VOTE: &str = "vote";
 const SEGMENT: &str = "segment-";
 const CHECKPOINT: &str = "checkpoint-";
 
@@ -28,12 +27,12 @@ const CHECKPOINT: &str = "checkpoint-";
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
 /// The name of a segment's file.
-pub(super) fn segment(id: u64) -> String {
+pub(in super::super) fn segment(id: u64) -> String {
     format!("{SEGMENT}{id:020}")
 }
 
 /// The segment that a file holds by its name.
-fn segment_id(name: &str) -> Option<u64> {
+pub(in super::super) fn segment_id(name: &str) -> Option<u64> {
     name.strip_prefix(SEGMENT)?.parse().ok()
 }
 
