@@ -165,22 +165,21 @@ impl Arena {
         }
     }
 
-    /// Tells all brokers to stop, and waits until they have.
+    /// Tells all brokers to stop, and waits until they have, and well.
     pub(super) async fn stop(&mut self) -> Result<(), Failure> {
         for id in self.brokers() {
             self.cluster.signal(id, Signal::TERM)?;
         }
         for id in self.brokers() {
-            self.cluster.ended(id, STOPPING_TIMEOUT).await?;
+            self.cluster.stopped(id, STOPPING_TIMEOUT).await?;
         }
         Ok(())
     }
 
-    /// Tells one broker to stop, and waits until it has.
+    /// Tells one broker to stop, and waits until it has, and well.
     pub(super) async fn stop_one(&mut self, id: BrokerId) -> Result<(), Failure> {
         self.cluster.signal(id, Signal::TERM)?;
-        self.cluster.ended(id, STOPPING_TIMEOUT).await?;
-        Ok(())
+        Ok(self.cluster.stopped(id, STOPPING_TIMEOUT).await?)
     }
 
     async fn look(&self) -> Vec<Row> {
