@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::{sync::watch, task::JoinSet};
 
 use sequor_broker::history::Event;
-use sequor_client::{Client, Config};
+use sequor_client::Config;
 
 use super::{
     TortureArgs,
@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     cli::Global,
-    cluster::{Cluster, free_addresses},
+    cluster::{Cluster, connect, free_addresses},
     exit::Failure,
     place::Place,
     relay::Relay,
@@ -103,7 +103,7 @@ impl Attack {
         });
         desk.recorder.record(&Event::Began { brokers: args.brokers as u64 });
         cluster.launch_all()?;
-        let client = Client::connect(&config).await?;
+        let client = connect(&mut cluster, &config).await?;
         let load = Load { batch: args.batch, in_flight: args.in_flight as usize, crashes: true };
         let done = Done {
             seed,
