@@ -46,6 +46,14 @@ pub(crate) enum ArenaError {
         /// How many it had to be.
         more: u64,
     },
+    /// Who has to come to an end does not, and does nothing either.
+    #[error("nothing is wrong any more, and {what} stood still for {seconds} s, before it was done")]
+    Silent {
+        /// What they do.
+        what: &'static str,
+        /// How long. Seconds.
+        seconds: u64,
+    },
 }
 
 impl Verdict for ArenaError {

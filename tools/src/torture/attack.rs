@@ -20,7 +20,7 @@ use sequor_client::Config;
 use super::{
     TortureArgs,
     allowance::Allowance,
-    arena::Arena,
+    arena::{Arena, HEALING_TIMEOUT},
     chosen,
     disks::Disks,
     faults::Fault,
@@ -28,15 +28,16 @@ use super::{
     history::Recorder,
     nemesis::Nemesis,
     progress::Progress,
-    reader,
+    reader::{self, ReaderError},
     report::Done,
     survey,
+    vigil::{Vigil, joined},
     writer::{Desk, Load, Writer, WriterError},
 };
 use crate::{
     cli::Global,
     cluster::{Cluster, connect, free_addresses},
-    exit::Failure,
+    exit::{Failure, Verdict},
     place::Place,
     relay::Relay,
 };
@@ -122,11 +123,19 @@ impl Attack {
         Ok(Self { arena, nemesis, goal, faults, portion, done, load, start })
     }
 
-    /// Plays it to its end; what was done.
+    /// Plays it to its end, or until something is wrong that must not be; what was done. The history is closed then.
     ///
     /// # Errors
     /// If the cluster does not become well again, or the library or a broker does what it must not.
     pub(super) async fn play(mut self) -> Result<Done, Failure> {
+        let played = self.act().await;
+        let closed = self.arena.desk.recorder.close();
+        played?;
+        closed?;
+        Ok(self.done)
+    }
+
+    async fn act(&mut self) -> Result<(), Failure> {
         self.arena.heal().await?;
         let (ended, until) = watch::channel(None);
         let mut writers = JoinSet::new();
@@ -140,17 +149,18 @@ impl Attack {
         let (config, desk) = own();
         readers.spawn(reader::read(1, config, desk, until.clone()));
         let (config, desk) = own();
-        readers.spawn(reader::ask(config, desk));
+        readers.spawn(async {
+            reader::ask(config, desk).await;
+            Ok(())
+        });
 
         let progress = Progress::new();
-        self.attack(&mut writers, &progress).await?;
+        self.attack(&mut writers, &mut readers, &progress).await?;
         self.done.seconds = self.start.elapsed().as_secs_f64();
 
         progress.say("waiting for the last outcomes");
         self.arena.desk.allowance.stop();
-        while let Some(writer) = writers.join_next().await {
-            joined(writer)?;
-        }
+        self.ended("the writing of what was begun", &mut writers).await?;
         let committed = self.arena.rest().await?;
         progress.say("reading the log from all disks");
         let end = self.arena.client.end().await?.end;
@@ -158,18 +168,28 @@ impl Attack {
         readers.spawn(reader::read(2, config, desk, until));
         // They all look at it as long as they read.
         let _nobody = ended.send(Some(end));
-        while let Some(reader) = readers.join_next().await {
-            reader.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        }
+        self.ended("the reading of the log", &mut readers).await?;
         self.survey(committed).await?;
         progress.finish();
-        Ok(self.done)
+        Ok(())
+    }
+
+    /// Waits until all of these have ended. Whatever they do is noted in the history, so that its growth is theirs.
+    async fn ended<E: Verdict>(
+        &mut self,
+        what: &'static str,
+        tasks: &mut JoinSet<Result<(), E>>,
+    ) -> Result<(), Failure> {
+        let Arena { cluster, desk, .. } = &mut self.arena;
+        let vigil = Vigil { what, patience: HEALING_TIMEOUT };
+        vigil.keep(tasks, || desk.recorder.lines(), || cluster.check()).await
     }
 
     /// Lets things go wrong until it is enough.
     async fn attack(
         &mut self,
         writers: &mut JoinSet<Result<(), WriterError>>,
+        readers: &mut JoinSet<Result<(), ReaderError>>,
         progress: &Progress,
     ) -> Result<(), Failure> {
         let mut news = Instant::now();
@@ -185,6 +205,9 @@ impl Attack {
             }
             if let Some(writer) = writers.try_join_next() {
                 joined(writer)?;
+            }
+            if let Some(reader) = readers.try_join_next() {
+                joined(reader)?;
             }
             if let Some(portion) = self.portion {
                 // Half of it is written before something goes wrong, and the rest while it does.
@@ -226,7 +249,6 @@ impl Attack {
         for broker in arena.brokers() {
             survey::survey(&arena.desk.recorder, broker, &arena.cluster.data(broker), committed)?;
         }
-        arena.desk.recorder.flush()?;
         let done = &mut self.done;
         done.faults = self.nemesis.done.iter().map(|(fault, times)| (fault.to_string(), *times)).collect();
         done.client_crashes = arena.desk.crashes.load(Ordering::Relaxed);
@@ -234,10 +256,6 @@ impl Attack {
         done.relay = arena.relay.traffic();
         Ok(())
     }
-}
-
-fn joined(writer: Result<Result<(), WriterError>, tokio::task::JoinError>) -> Result<(), Failure> {
-    Ok(writer.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
 }
 
 /// Steps to the next kill of a leader, on average.

@@ -19,6 +19,7 @@
 //! | `allowance.rs`, `goal.rs` | how much is written between two faults, and when it is enough |
 //! | `history.rs` | the file of all that happened |
 //! | `survey.rs` | what each broker's disk holds at the end |
+//! | `vigil.rs` | waiting for those who end by themselves |
 //! | `report.rs` | what is told |
 //!
 //! One seed decides what goes wrong, in which order, and which datagrams are lost. Processes and machines keep their own
@@ -38,9 +39,14 @@ mod progress;
 mod reader;
 mod report;
 mod survey;
+mod vigil;
 mod writer;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::ValueHint;
 use thiserror::Error;
@@ -208,7 +214,10 @@ async fn play(args: TortureArgs, global: &Global) -> Result<(), Failure> {
         Ok(done) => history::check(&path)
             .map_err(Failure::from)
             .and_then(|verdict| tell(&Report::new(Some(&done), &verdict), args.output)),
-        Err(failure) => Err(failure),
+        Err(failure) => {
+            tell_contradiction(&path);
+            Err(failure)
+        }
     };
     match outcome {
         Ok(()) => {}
@@ -219,6 +228,14 @@ async fn play(args: TortureArgs, global: &Global) -> Result<(), Failure> {
         }
     }
     outcome
+}
+
+/// What was noted until a run could not go on may hold a broken promise besides, which matters more.
+fn tell_contradiction(history: &Path) {
+    // Without a history there is only the failure to tell.
+    if let Ok(Some(violation)) = history::contradiction(history) {
+        complain(&format!("a promise was broken before it ended: {violation}"));
+    }
 }
 
 /// The faults that were asked for.
