@@ -59,6 +59,10 @@ fn a_small_torture_holds_and_its_history_tells_what_was_tampered_with() {
         seen["held"].as_u64().map(|held| held * 2),
         "both readers read all: {told}"
     );
+    if cfg!(target_os = "linux") {
+        let held = ["open_files", "threads", "memory_bytes"].map(|what| told["footprint"][what].as_u64());
+        assert!(held.iter().all(|held| *held > Some(0)), "{told}");
+    }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
 
     let (checked, again) = check(&history);

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use sequor_broker::history::Event;
 use sequor_client::{Client, Config, protocol::BrokerId};
 
-use super::{disks::Disks, writer::Desk};
+use super::{disks::Disks, footprint::Footprint, writer::Desk};
 use crate::{
     cluster::{Cluster, LOOK, wait_for_leader},
     exit::{Exit, Failure, Verdict},
@@ -73,6 +73,8 @@ pub(super) struct Arena {
     pub(super) client: Client,
     pub(super) desk: Arc<Desk>,
     pub(super) rng: ChaCha8Rng,
+    /// The most that a broker was seen to hold when all was well; none where the system does not say.
+    pub(super) footprint: Option<Footprint>,
 }
 
 impl Arena {
@@ -109,7 +111,7 @@ impl Arena {
     }
 
     /// Makes the network good, and waits until every broker follows one leader and has applied what that leader had
-    /// committed when it was first seen, and no disk is full.
+    /// committed when it was first seen, and no disk is full. Then it is looked what they hold.
     pub(super) async fn heal(&mut self) -> Result<(), Failure> {
         self.relay.heal();
         let start = Instant::now();
@@ -120,7 +122,7 @@ impl Arena {
             if let Some(leader) = well(&rows) {
                 let commit = *wanted.get_or_insert(leader.commit);
                 if rows.iter().all(|row| row.applied >= commit && row.is_full == Some(false)) {
-                    return Ok(());
+                    return self.weigh();
                 }
             }
             if start.elapsed() > HEALING_TIMEOUT {
@@ -128,6 +130,16 @@ impl Arena {
             }
             sleep(LOOK).await;
         }
+    }
+
+    /// Looks what each broker's process holds.
+    fn weigh(&mut self) -> Result<(), Failure> {
+        for id in self.brokers() {
+            let Some(footprint) = self.cluster.process(id).and_then(Footprint::of) else { continue };
+            footprint.check(id, &self.cluster.data(id))?;
+            self.footprint = Some(self.footprint.unwrap_or_default().most(footprint));
+        }
+        Ok(())
     }
 
     /// Whether one of these brokers says that its disk is full.

@@ -115,9 +115,10 @@ impl Attack {
             skipped,
             client_crashes: 0,
             slowest_healing_ms: 0,
+            footprint: None,
             relay: relay.traffic(),
         };
-        let arena = Arena { cluster, relay, disks, config, client, desk, rng };
+        let arena = Arena { cluster, relay, disks, config, client, desk, rng, footprint: None };
         arena.note(format!("seed {seed}, {goal:?}, {faults:?}"));
         let (nemesis, start) = (Nemesis::default(), Instant::now());
         Ok(Self { arena, nemesis, goal, faults, portion, done, load, start })
@@ -253,6 +254,7 @@ impl Attack {
         done.faults = self.nemesis.done.iter().map(|(fault, times)| (fault.to_string(), *times)).collect();
         done.client_crashes = arena.desk.crashes.load(Ordering::Relaxed);
         done.slowest_healing_ms = self.nemesis.slowest.as_millis();
+        done.footprint = arena.footprint;
         done.relay = arena.relay.traffic();
         Ok(())
     }

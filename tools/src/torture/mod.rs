@@ -20,6 +20,7 @@
 //! | `history.rs` | the file of all that happened |
 //! | `survey.rs` | what each broker's disk holds at the end |
 //! | `vigil.rs` | waiting for those who end by themselves |
+//! | `footprint.rs` | what the process of a broker holds |
 //! | `report.rs` | what is told |
 //!
 //! One seed decides what goes wrong, in which order, and which datagrams are lost. Processes and machines keep their own
@@ -32,6 +33,7 @@ mod attack;
 mod content;
 mod disks;
 mod faults;
+mod footprint;
 mod goal;
 mod history;
 mod nemesis;

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use sequor_broker::history::{Seen, Verdict};
 
+use super::footprint::Footprint;
 use crate::{
     exit::{Exit, Verdict as HasExit},
     relay::Traffic,
@@ -32,6 +33,8 @@ pub(super) struct Done {
     pub(super) client_crashes: u64,
     /// From when nothing was wrong any more until all brokers were well, at worst.
     pub(super) slowest_healing_ms: u128,
+    /// The most of each that the process of one broker held when all was well; none where the system does not say.
+    pub(super) footprint: Option<Footprint>,
     pub(super) relay: Traffic,
 }
 
@@ -115,6 +118,9 @@ fn say_done(done: &Done, say: &mut impl FnMut(&str, String)) {
     }
     say("clients", format!("crashed {} times", grouped(done.client_crashes)));
     say("healing", format!("{} ms at most", done.slowest_healing_ms));
+    if let Some(footprint) = &done.footprint {
+        say("each broker", footprint.to_string());
+    }
     let Traffic { received, lost, doubled, reordered, .. } = done.relay;
     let [received, lost, doubled, reordered] = [received, lost, doubled, reordered].map(grouped);
     say("network", format!("{received} datagrams; {lost} lost, {doubled} doubled, {reordered} reordered"));
