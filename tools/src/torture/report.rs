@@ -11,7 +11,7 @@ use super::footprint::Footprint;
 use crate::{
     exit::{Exit, Verdict as HasExit},
     relay::Traffic,
-    words::{grouped, time},
+    words::{count, grouped, time},
 };
 
 /// Width of the left column. Characters.
@@ -134,6 +134,29 @@ fn say_seen(seen: &Seen, say: &mut impl FnMut(&str, String)) {
     say("", format!("{duplicates} of them recognised as written before, {known} more called written"));
     say("acknowledged", format!("{} records", grouped(records)));
     say("log", format!("{} records, read from the disks of {} brokers", grouped(seen.held), seen.logs));
+    if seen.incomparable > 0 {
+        let batches = count(seen.incomparable, "batch");
+        say("not compared", format!("{batches} of it: nobody handed records over that are cut as they are"));
+    }
     say("readers", format!("were given {} records", grouped(seen.read)));
     say("ends", format!("{} answers", grouped(seen.ends)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(seen: Seen) -> Verdict {
+        Verdict { seen, violations: Vec::new(), broken: 0 }
+    }
+
+    #[test]
+    fn what_could_not_be_compared_is_said() {
+        let said = |incomparable| {
+            let verdict = verdict(Seen { incomparable, ..Seen::default() });
+            Report::new(None, &verdict).text()
+        };
+        assert!(!said(0).contains("not compared"), "{}", said(0));
+        assert!(said(1234).contains("  not compared      1,234 batches of it: "), "{}", said(1234));
+    }
 }
