@@ -117,6 +117,20 @@ fn what_cannot_be_done_here_is_skipped_and_said() {
 }
 
 #[test]
+fn a_torture_in_which_nothing_can_go_wrong_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = torture(&["--faults", "sync"]);
+    let output = command.env("PATH", dir.path()).env("TMPDIR", dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{said}");
+    assert!(
+        said.contains("none of the faults of --faults can be had here (`sync`: it needs strace"),
+        "{said}"
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was begun");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     for (args, told) in [
         (&["--kills", "3", "--faults", "pause"][..], "name it in --faults too"),

@@ -21,7 +21,6 @@ use super::{
     TortureArgs,
     allowance::Allowance,
     arena::{Arena, HEALING_TIMEOUT},
-    chosen,
     disks::Disks,
     faults::Fault,
     goal::{Goal, Reached},
@@ -75,12 +74,12 @@ impl Attack {
     pub(super) async fn prepare(
         args: &TortureArgs,
         global: &Global,
+        (faults, skipped): (Vec<Fault>, BTreeMap<String, String>),
         place: &Place,
         history: &Path,
     ) -> Result<Self, Failure> {
         let seed = args.seed.unwrap_or_else(|| rand::rng().random_range(0..1 << 32));
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let (faults, skipped) = chosen(&args.faults);
         let goal = super::wanted(args);
         let portion = goal.portion(steps_per_kill(&faults));
         let listen = free_addresses(args.brokers)?;

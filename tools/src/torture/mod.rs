@@ -97,11 +97,13 @@ The faults:
   full                      the disk of the leader, or of all, is full for a while
   sync                      a sync of a broker fails
 
-A fault that needs a right or a tool that is missing here is skipped, and the report says so: `power` and `full` need \
+A fault that needs a right or a tool that is missing here is skipped, and the report says so, unless no other is \
+asked for: `power` and `full` need \
 root and loop devices, `sync` needs strace and the right to trace.
 
-Exit code 1: a promise was broken; the directory with the history and all data is kept. 5: the cluster did not come \
-back when nothing was wrong any more.
+Exit code 1: a promise was broken; the directory with the history and all data is kept. 2: none of the faults can be had \
+here. 5: a broker ended that was not killed, or did not stop well when it was told to, or holds more open files, threads \
+or memory than it has use for; or the cluster did not come back when nothing was wrong any more.
 
 Examples:
   sequor torture
@@ -179,6 +181,26 @@ impl Verdict for NoLeaderKilled {
     }
 }
 
+/// Nothing of what was asked for can be made to go wrong here, and it would be called sound.
+#[derive(Debug, Error)]
+#[error(
+    "nothing would go wrong, as none of the faults of --faults can be had here ({0}): provide that, or name another fault"
+)]
+struct NothingGoesWrong(String);
+
+impl Verdict for NothingGoesWrong {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+impl NothingGoesWrong {
+    fn because(skipped: &BTreeMap<String, String>) -> Self {
+        let each: Vec<_> = skipped.iter().map(|(fault, why)| format!("`{fault}`: {why}")).collect();
+        Self(each.join("; "))
+    }
+}
+
 pub(crate) async fn run(args: TortureArgs, global: &Global) -> Result<(), Failure> {
     if let Some(path) = &args.check {
         let verdict = history::check(path)?;
@@ -205,9 +227,13 @@ fn tell(report: &Report<'_>, shape: Shape) -> Result<(), Failure> {
 }
 
 async fn play(args: TortureArgs, global: &Global) -> Result<(), Failure> {
+    let (faults, skipped) = chosen(&args.faults);
+    if faults.is_empty() {
+        return Err(NothingGoesWrong::because(&skipped).into());
+    }
     let place = Place::new(args.keep.clone(), "sequor-torture-")?;
     let path = args.history.clone().unwrap_or_else(|| place.path().join(HISTORY));
-    let attack = Attack::prepare(&args, global, &place, &path).await;
+    let attack = Attack::prepare(&args, global, (faults, skipped), &place, &path).await;
     let played = match attack {
         Ok(attack) => attack.play().await,
         Err(failure) => Err(failure),
