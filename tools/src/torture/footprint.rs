@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Most open files beside those of its data directory, of which each segment of the log is one for as long as the broker
-/// runs. Measured: 17, whatever happens and however many clients there are, as they all share one socket. One that is not
+/// runs. Measured: 13, whatever happens and however many clients there are, as they all share one socket. One that is not
 /// given back at each of fifty faults is found. Count.
 const OTHER_FILES_MAX: u64 = 64;
 /// Most threads. Measured: 4, always. Count.
