@@ -64,6 +64,18 @@ pub(crate) enum ClusterError {
         /// The last lines of it.
         last: String,
     },
+    /// A broker was told to stop, and did not stop well.
+    #[error("broker {id} was told to stop, and ended with {status}; its log {} ends with:\n{last}", .log.display())]
+    Stopped {
+        /// Which.
+        id: BrokerId,
+        /// How.
+        status: ExitStatus,
+        /// Where its log is.
+        log: PathBuf,
+        /// The last lines of it.
+        last: String,
+    },
     /// A broker that had to end did not.
     #[error("broker {id} did not end within {} s", .waited.as_secs())]
     Lives {
@@ -80,7 +92,9 @@ pub(crate) enum ClusterError {
 impl Verdict for ClusterError {
     fn exit(&self) -> Exit {
         match self {
-            Self::Ended { .. } | Self::Lives { .. } | Self::NoLeader(_) => Exit::Unhealthy,
+            Self::Ended { .. } | Self::Stopped { .. } | Self::Lives { .. } | Self::NoLeader(_) => {
+                Exit::Unhealthy
+            }
             Self::Setup(error) => error.exit(),
             Self::System { .. } => Exit::Error,
         }
@@ -241,6 +255,19 @@ impl Cluster {
         }
     }
 
+    /// Waits until a broker has ended that was told to stop. It has to do so with code 0: a panic or a halt on the way is
+    /// one all the same, and so is one of just before.
+    ///
+    /// # Errors
+    /// [`ClusterError::Lives`] after `patience`; [`ClusterError::Stopped`] with the end of the broker's log.
+    pub(crate) async fn stopped(&mut self, id: BrokerId, patience: Duration) -> Result<(), ClusterError> {
+        let status = self.ended(id, patience).await?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(ClusterError::Stopped { id, status, log: self.log(id), last: self.last_lines(id) })
+    }
+
     /// The last lines of a broker's log.
     pub(crate) fn last_lines(&self, id: BrokerId) -> String {
         last_lines(&self.log(id))
@@ -339,4 +366,48 @@ fn last_lines(path: &Path) -> String {
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> ClusterError {
     move |source| ClusterError::System { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BROKER: BrokerId = BrokerId(1);
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A shell in the place of a broker, once it has done what this script does before it says `ready`.
+    async fn cluster(dir: &Path, script: &str) -> Cluster {
+        let mut cluster = Cluster::make(dir, &free_addresses(1).unwrap()).unwrap();
+        let log = File::create(cluster.log(BROKER)).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stderr(log);
+        cluster.running.push((BROKER, command.spawn().unwrap()));
+        let start = Instant::now();
+        while !cluster.last_lines(BROKER).contains("ready") {
+            assert!(start.elapsed() < PATIENCE, "it is not ready");
+            sleep(LOOK).await;
+        }
+        cluster
+    }
+
+    async fn stopped(script: &str) -> Result<(), ClusterError> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = cluster(&dir.path().join("cluster"), script).await;
+        cluster.signal(BROKER, Signal::TERM).unwrap();
+        cluster.stopped(BROKER, PATIENCE).await
+    }
+
+    #[tokio::test]
+    async fn who_is_told_to_stop_has_to_do_it_well() {
+        let after = "echo ready >&2; while :; do sleep 0.01; done";
+        stopped(&format!("trap 'exit 0' TERM; {after}")).await.unwrap();
+        let error = stopped(&format!("trap 'echo index out of bounds >&2; exit 101' TERM; {after}")).await;
+        let said = error.unwrap_err().to_string();
+        assert!(said.starts_with("broker 1 was told to stop, and ended with exit status: 101"), "{said}");
+        assert!(said.ends_with("index out of bounds"), "{said}");
+        let said = stopped(after).await.unwrap_err().to_string();
+        assert!(said.contains("signal: 15"), "{said}");
+        let said = stopped("echo ready >&2; exit 5").await.unwrap_err().to_string();
+        assert!(said.contains("exit status: 5"), "just before: {said}");
+    }
 }

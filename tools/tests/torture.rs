@@ -59,6 +59,10 @@ fn a_small_torture_holds_and_its_history_tells_what_was_tampered_with() {
         seen["held"].as_u64().map(|held| held * 2),
         "both readers read all: {told}"
     );
+    if cfg!(target_os = "linux") {
+        let held = ["open_files", "threads", "memory_bytes"].map(|what| told["footprint"][what].as_u64());
+        assert!(held.iter().all(|held| *held > Some(0)), "{told}");
+    }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
 
     let (checked, again) = check(&history);
@@ -110,6 +114,20 @@ fn what_cannot_be_done_here_is_skipped_and_said() {
     let told = report(&output);
     assert!(told["skipped"]["sync"].as_str().unwrap().contains("strace"), "{told}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn a_torture_in_which_nothing_can_go_wrong_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = torture(&["--faults", "sync"]);
+    let output = command.env("PATH", dir.path()).env("TMPDIR", dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{said}");
+    assert!(
+        said.contains("none of the faults of --faults can be had here (`sync`: it needs strace"),
+        "{said}"
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was begun");
 }
 
 #[test]

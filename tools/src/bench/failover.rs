@@ -3,11 +3,11 @@
 //! ```text
 //!   load    ─ batches, many in flight, all the time ───────────────────────────────►
 //!   probe      one record ────────────────────────────────────► acknowledged
-//!              ▲ begun when the leader has been killed │ this long
+//!              ▲ SIGKILL to the leader                 │ this long
 //! ```
 //!
-//! What is measured is a record that was not on its way before: it is handed over right after the kill, by another client
-//! than those that make the load, and has to find out by itself that the leader is gone, and who comes after it. Then the
+//! The clock is started before the signal is sent. What is measured is a record that was not on its way before: it is handed
+//! over as soon as the process is gone, by another client than those that make the load, and has to find out by itself that the leader is gone, and who comes after it. Then the
 //! dead broker is started again, and the next kill waits until it has caught up: each time all brokers are well, and any of
 //! the others can follow.
 
@@ -183,8 +183,9 @@ impl Bench {
         // The way to this leader is known to the probe, as it is to a client at work.
         self.append().await?;
         let leader = wait_for_leader(&mut self.cluster, &self.watching, &self.config).await?;
-        self.cluster.kill(leader)?;
+        // Before the kill: that waits until the process is gone, and the cluster is without a leader meanwhile.
         let start = Instant::now();
+        self.cluster.kill(leader)?;
         self.append().await?;
         let took = start.elapsed();
         self.cluster.launch(leader)?;

@@ -80,7 +80,7 @@ pub(crate) struct SimulateArgs {
 
 /// What may go wrong in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Profile {
+pub(crate) enum Profile {
     /// A random subset of everything but what `loss` is for.
     Swarm,
     /// Files of one broker are lost, or put back to what they were: what can be noticed has to be.
@@ -103,10 +103,12 @@ impl From<Profile> for sim::Profile {
 #[derive(Debug, Error)]
 pub(crate) enum SimulateError {
     /// A promise was broken.
-    #[error("seed {seed} breaks a promise: {what}; `sequor simulate --replay {seed}` shows it again")]
+    #[error("seed {seed} breaks a promise: {what}; `{}` shows it again", replay(*.seed, *.profile))]
     Broken {
         /// The seed.
         seed: u64,
+        /// What may go wrong in it: in another profile the seed is another run.
+        profile: Profile,
         /// The promise.
         what: String,
     },
@@ -137,6 +139,16 @@ impl Verdict for SimulateError {
     }
 }
 
+/// The command that runs a seed again. `tools/hunt` looks for its beginning.
+fn replay(seed: u64, profile: Profile) -> String {
+    let profile = match profile {
+        Profile::Swarm => "",
+        Profile::Loss => " --profile loss",
+        Profile::Quiet => " --profile quiet",
+    };
+    format!("sequor simulate --replay {seed}{profile}")
+}
+
 pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
     let profile: sim::Profile = args.profile.into();
     let (start, seeds) = args.replay.map_or((args.start, args.seeds), |seed| (seed, 1));
@@ -164,7 +176,7 @@ pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
         Shape::Json => report.json(),
     })?;
     if let Some(Broken { seed, what, .. }) = report.broken {
-        return Err(SimulateError::Broken { seed, what }.into());
+        return Err(SimulateError::Broken { seed, profile: args.profile, what }.into());
     }
     let missing: Vec<_> = report.total.reached.missing(profile).collect();
     if done >= SEEDS_THAT_REACH_ALL && !missing.is_empty() {
@@ -220,4 +232,29 @@ fn progress(seeds: u64) -> ProgressBar {
     let template = "{bar:30} {human_pos} of {human_len} seeds, {per_sec}, {eta} left";
     let style = ProgressStyle::with_template(template).expect("the template is sound");
     ProgressBar::new(seeds).with_style(style)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn a_broken_promise_names_the_command_that_shows_it_again() {
+        for profile in Profile::value_variants() {
+            let broken =
+                SimulateError::Broken { seed: 4711, profile: *profile, what: "a lost; b".to_owned() };
+            let said = broken.to_string();
+            // As `tools/hunt` takes it apart.
+            let (what, hint) = said.rsplit_once("; `").unwrap();
+            assert_eq!(what, "seed 4711 breaks a promise: a lost; b");
+            let (command, _) = hint.split_once('`').unwrap();
+            let Command::Simulate(again) = Cli::try_parse_from(command.split(' ')).unwrap().command else {
+                panic!("{command}");
+            };
+            assert_eq!((again.replay, again.profile), (Some(4711), *profile), "{command}");
+        }
+    }
 }

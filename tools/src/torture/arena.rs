@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use sequor_broker::history::Event;
 use sequor_client::{Client, Config, protocol::BrokerId};
 
-use super::{disks::Disks, writer::Desk};
+use super::{disks::Disks, footprint::Footprint, writer::Desk};
 use crate::{
     cluster::{Cluster, LOOK, wait_for_leader},
     exit::{Exit, Failure, Verdict},
@@ -46,6 +46,14 @@ pub(crate) enum ArenaError {
         /// How many it had to be.
         more: u64,
     },
+    /// Who has to come to an end does not, and does nothing either.
+    #[error("nothing is wrong any more, and {what} stood still for {seconds} s, before it was done")]
+    Silent {
+        /// What they do.
+        what: &'static str,
+        /// How long. Seconds.
+        seconds: u64,
+    },
 }
 
 impl Verdict for ArenaError {
@@ -65,6 +73,8 @@ pub(super) struct Arena {
     pub(super) client: Client,
     pub(super) desk: Arc<Desk>,
     pub(super) rng: ChaCha8Rng,
+    /// The most that a broker was seen to hold when all was well; none where the system does not say.
+    pub(super) footprint: Option<Footprint>,
 }
 
 impl Arena {
@@ -101,7 +111,7 @@ impl Arena {
     }
 
     /// Makes the network good, and waits until every broker follows one leader and has applied what that leader had
-    /// committed when it was first seen, and no disk is full.
+    /// committed when it was first seen, and no disk is full. Then it is looked what they hold.
     pub(super) async fn heal(&mut self) -> Result<(), Failure> {
         self.relay.heal();
         let start = Instant::now();
@@ -112,7 +122,7 @@ impl Arena {
             if let Some(leader) = well(&rows) {
                 let commit = *wanted.get_or_insert(leader.commit);
                 if rows.iter().all(|row| row.applied >= commit && row.is_full == Some(false)) {
-                    return Ok(());
+                    return self.weigh();
                 }
             }
             if start.elapsed() > HEALING_TIMEOUT {
@@ -120,6 +130,16 @@ impl Arena {
             }
             sleep(LOOK).await;
         }
+    }
+
+    /// Looks what each broker's process holds.
+    fn weigh(&mut self) -> Result<(), Failure> {
+        for id in self.brokers() {
+            let Some(footprint) = self.cluster.process(id).and_then(Footprint::of) else { continue };
+            footprint.check(id, &self.cluster.data(id))?;
+            self.footprint = Some(self.footprint.unwrap_or_default().most(footprint));
+        }
+        Ok(())
     }
 
     /// Whether one of these brokers says that its disk is full.
@@ -165,22 +185,21 @@ impl Arena {
         }
     }
 
-    /// Tells all brokers to stop, and waits until they have.
+    /// Tells all brokers to stop, and waits until they have, and well.
     pub(super) async fn stop(&mut self) -> Result<(), Failure> {
         for id in self.brokers() {
             self.cluster.signal(id, Signal::TERM)?;
         }
         for id in self.brokers() {
-            self.cluster.ended(id, STOPPING_TIMEOUT).await?;
+            self.cluster.stopped(id, STOPPING_TIMEOUT).await?;
         }
         Ok(())
     }
 
-    /// Tells one broker to stop, and waits until it has.
+    /// Tells one broker to stop, and waits until it has, and well.
     pub(super) async fn stop_one(&mut self, id: BrokerId) -> Result<(), Failure> {
         self.cluster.signal(id, Signal::TERM)?;
-        self.cluster.ended(id, STOPPING_TIMEOUT).await?;
-        Ok(())
+        Ok(self.cluster.stopped(id, STOPPING_TIMEOUT).await?)
     }
 
     async fn look(&self) -> Vec<Row> {

@@ -15,28 +15,28 @@ use rand_chacha::ChaCha8Rng;
 use tokio::{sync::watch, task::JoinSet};
 
 use sequor_broker::history::Event;
-use sequor_client::{Client, Config};
+use sequor_client::Config;
 
 use super::{
     TortureArgs,
     allowance::Allowance,
-    arena::Arena,
-    chosen,
+    arena::{Arena, HEALING_TIMEOUT},
     disks::Disks,
     faults::Fault,
     goal::{Goal, Reached},
     history::Recorder,
     nemesis::Nemesis,
     progress::Progress,
-    reader,
+    reader::{self, ReaderError},
     report::Done,
     survey,
+    vigil::{Vigil, joined},
     writer::{Desk, Load, Writer, WriterError},
 };
 use crate::{
     cli::Global,
-    cluster::{Cluster, free_addresses},
-    exit::Failure,
+    cluster::{Cluster, connect, free_addresses},
+    exit::{Failure, Verdict},
     place::Place,
     relay::Relay,
 };
@@ -74,12 +74,12 @@ impl Attack {
     pub(super) async fn prepare(
         args: &TortureArgs,
         global: &Global,
+        (faults, skipped): (Vec<Fault>, BTreeMap<String, String>),
         place: &Place,
         history: &Path,
     ) -> Result<Self, Failure> {
         let seed = args.seed.unwrap_or_else(|| rand::rng().random_range(0..1 << 32));
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let (faults, skipped) = chosen(&args.faults);
         let goal = super::wanted(args);
         let portion = goal.portion(steps_per_kill(&faults));
         let listen = free_addresses(args.brokers)?;
@@ -103,7 +103,7 @@ impl Attack {
         });
         desk.recorder.record(&Event::Began { brokers: args.brokers as u64 });
         cluster.launch_all()?;
-        let client = Client::connect(&config).await?;
+        let client = connect(&mut cluster, &config).await?;
         let load = Load { batch: args.batch, in_flight: args.in_flight as usize, crashes: true };
         let done = Done {
             seed,
@@ -114,19 +114,28 @@ impl Attack {
             skipped,
             client_crashes: 0,
             slowest_healing_ms: 0,
+            footprint: None,
             relay: relay.traffic(),
         };
-        let arena = Arena { cluster, relay, disks, config, client, desk, rng };
+        let arena = Arena { cluster, relay, disks, config, client, desk, rng, footprint: None };
         arena.note(format!("seed {seed}, {goal:?}, {faults:?}"));
         let (nemesis, start) = (Nemesis::default(), Instant::now());
         Ok(Self { arena, nemesis, goal, faults, portion, done, load, start })
     }
 
-    /// Plays it to its end; what was done.
+    /// Plays it to its end, or until something is wrong that must not be; what was done. The history is closed then.
     ///
     /// # Errors
     /// If the cluster does not become well again, or the library or a broker does what it must not.
     pub(super) async fn play(mut self) -> Result<Done, Failure> {
+        let played = self.act().await;
+        let closed = self.arena.desk.recorder.close();
+        played?;
+        closed?;
+        Ok(self.done)
+    }
+
+    async fn act(&mut self) -> Result<(), Failure> {
         self.arena.heal().await?;
         let (ended, until) = watch::channel(None);
         let mut writers = JoinSet::new();
@@ -140,17 +149,18 @@ impl Attack {
         let (config, desk) = own();
         readers.spawn(reader::read(1, config, desk, until.clone()));
         let (config, desk) = own();
-        readers.spawn(reader::ask(config, desk));
+        readers.spawn(async {
+            reader::ask(config, desk).await;
+            Ok(())
+        });
 
         let progress = Progress::new();
-        self.attack(&mut writers, &progress).await?;
+        self.attack(&mut writers, &mut readers, &progress).await?;
         self.done.seconds = self.start.elapsed().as_secs_f64();
 
         progress.say("waiting for the last outcomes");
         self.arena.desk.allowance.stop();
-        while let Some(writer) = writers.join_next().await {
-            joined(writer)?;
-        }
+        self.ended("the writing of what was begun", &mut writers).await?;
         let committed = self.arena.rest().await?;
         progress.say("reading the log from all disks");
         let end = self.arena.client.end().await?.end;
@@ -158,18 +168,28 @@ impl Attack {
         readers.spawn(reader::read(2, config, desk, until));
         // They all look at it as long as they read.
         let _nobody = ended.send(Some(end));
-        while let Some(reader) = readers.join_next().await {
-            reader.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        }
+        self.ended("the reading of the log", &mut readers).await?;
         self.survey(committed).await?;
         progress.finish();
-        Ok(self.done)
+        Ok(())
+    }
+
+    /// Waits until all of these have ended. Whatever they do is noted in the history, so that its growth is theirs.
+    async fn ended<E: Verdict>(
+        &mut self,
+        what: &'static str,
+        tasks: &mut JoinSet<Result<(), E>>,
+    ) -> Result<(), Failure> {
+        let Arena { cluster, desk, .. } = &mut self.arena;
+        let vigil = Vigil { what, patience: HEALING_TIMEOUT };
+        vigil.keep(tasks, || desk.recorder.lines(), || cluster.check()).await
     }
 
     /// Lets things go wrong until it is enough.
     async fn attack(
         &mut self,
         writers: &mut JoinSet<Result<(), WriterError>>,
+        readers: &mut JoinSet<Result<(), ReaderError>>,
         progress: &Progress,
     ) -> Result<(), Failure> {
         let mut news = Instant::now();
@@ -185,6 +205,9 @@ impl Attack {
             }
             if let Some(writer) = writers.try_join_next() {
                 joined(writer)?;
+            }
+            if let Some(reader) = readers.try_join_next() {
+                joined(reader)?;
             }
             if let Some(portion) = self.portion {
                 // Half of it is written before something goes wrong, and the rest while it does.
@@ -226,18 +249,14 @@ impl Attack {
         for broker in arena.brokers() {
             survey::survey(&arena.desk.recorder, broker, &arena.cluster.data(broker), committed)?;
         }
-        arena.desk.recorder.flush()?;
         let done = &mut self.done;
         done.faults = self.nemesis.done.iter().map(|(fault, times)| (fault.to_string(), *times)).collect();
         done.client_crashes = arena.desk.crashes.load(Ordering::Relaxed);
         done.slowest_healing_ms = self.nemesis.slowest.as_millis();
+        done.footprint = arena.footprint;
         done.relay = arena.relay.traffic();
         Ok(())
     }
-}
-
-fn joined(writer: Result<Result<(), WriterError>, tokio::task::JoinError>) -> Result<(), Failure> {
-    Ok(writer.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
 }
 
 /// Steps to the next kill of a leader, on average.

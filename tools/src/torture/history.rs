@@ -81,6 +81,9 @@ pub(super) struct Recorder {
 struct Inner {
     out: BufWriter<File>,
     ids: u64,
+    lines: u64,
+    /// Nothing more is written.
+    is_closed: bool,
     /// The first thing that went wrong: nothing is written after it.
     failed: Option<io::Error>,
 }
@@ -93,7 +96,7 @@ impl Recorder {
     pub(super) fn create(path: &Path) -> Result<Self, HistoryError> {
         let file = File::create(path).map_err(file_error("create", path))?;
         let out = BufWriter::with_capacity(BUFFER_BYTES, file);
-        let inner = Mutex::new(Inner { out, ids: 0, failed: None });
+        let inner = Mutex::new(Inner { out, ids: 0, lines: 0, is_closed: false, failed: None });
         Ok(Self { path: path.to_path_buf(), start: Instant::now(), inner })
     }
 
@@ -107,6 +110,10 @@ impl Recorder {
     /// Notes an event. What goes wrong is told by [`Recorder::flush`].
     pub(super) fn record(&self, event: &Event) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.is_closed {
+            return;
+        }
+        inner.lines += 1;
         if inner.failed.is_some() {
             return;
         }
@@ -114,6 +121,20 @@ impl Recorder {
         let written = serde_json::to_writer(&mut inner.out, &Line { at_us, event }).map_err(io::Error::from);
         let written = written.and_then(|()| inner.out.write_all(b"\n"));
         inner.failed = written.err();
+    }
+
+    /// How many events happened, whether they could be written or not.
+    pub(super) fn lines(&self) -> u64 {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).lines
+    }
+
+    /// Writes what is collected, and takes nothing more: who is not stopped yet has nobody left to tell.
+    ///
+    /// # Errors
+    /// As [`Recorder::flush`].
+    pub(super) fn close(&self) -> Result<(), HistoryError> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
+        self.flush()
     }
 
     /// Writes what is collected.
@@ -135,6 +156,19 @@ impl Recorder {
 /// # Errors
 /// If the file cannot be read, or is no history.
 pub(super) fn check(path: &Path) -> Result<Verdict, HistoryError> {
+    Ok(read(path)?.finish())
+}
+
+/// Reads the history of a run that was not played to its end, and says what contradicts itself in it already, in words.
+/// What is in the logs is not known, so that it must hold as a whole cannot be judged.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn contradiction(path: &Path) -> Result<Option<String>, HistoryError> {
+    Ok(read(path)?.violation().map(ToString::to_string))
+}
+
+fn read(path: &Path) -> Result<Checker, HistoryError> {
     let file = File::open(path).map_err(file_error("open", path))?;
     let mut reader = BufReader::with_capacity(BUFFER_BYTES, file);
     let (mut checker, mut line, mut number) = (Checker::new(), String::new(), 0);
@@ -146,7 +180,7 @@ pub(super) fn check(path: &Path) -> Result<Verdict, HistoryError> {
         checker.push(&parsed.event);
         line.clear();
     }
-    Ok(checker.finish())
+    Ok(checker)
 }
 
 fn file_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HistoryError {
@@ -209,6 +243,24 @@ mod tests {
         events[10] = Event::Ended { broker: 1, end: 0 };
         let verdict = checked(&events);
         assert!(verdict.violations.iter().any(Violation::is_loss), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_history_without_its_end_is_judged_as_far_as_it_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history");
+        let contradiction = |last: Event| {
+            let recorder = Recorder::create(&path).unwrap();
+            events().iter().take(6).chain([&last]).for_each(|event| recorder.record(event));
+            recorder.close().unwrap();
+            let lines = recorder.lines();
+            recorder.record(&Event::Asked { id: 9 });
+            assert_eq!(recorder.lines(), lines, "it is closed");
+            contradiction(&path).unwrap()
+        };
+        assert_eq!(contradiction(Event::Asked { id: 3 }), None);
+        let stale = contradiction(Event::Answered { id: 8, end: 2 });
+        assert!(stale.is_some_and(|said| said.contains("question 8")));
     }
 
     #[test]

@@ -19,6 +19,8 @@
 //! | `allowance.rs`, `goal.rs` | how much is written between two faults, and when it is enough |
 //! | `history.rs` | the file of all that happened |
 //! | `survey.rs` | what each broker's disk holds at the end |
+//! | `vigil.rs` | waiting for those who end by themselves |
+//! | `footprint.rs` | what the process of a broker holds |
 //! | `report.rs` | what is told |
 //!
 //! One seed decides what goes wrong, in which order, and which datagrams are lost. Processes and machines keep their own
@@ -31,6 +33,7 @@ mod attack;
 mod content;
 mod disks;
 mod faults;
+mod footprint;
 mod goal;
 mod history;
 mod nemesis;
@@ -38,9 +41,14 @@ mod progress;
 mod reader;
 mod report;
 mod survey;
+mod vigil;
 mod writer;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::ValueHint;
 use thiserror::Error;
@@ -89,11 +97,13 @@ The faults:
   full                      the disk of the leader, or of all, is full for a while
   sync                      a sync of a broker fails
 
-A fault that needs a right or a tool that is missing here is skipped, and the report says so: `power` and `full` need \
+A fault that needs a right or a tool that is missing here is skipped, and the report says so, unless no other is \
+asked for: `power` and `full` need \
 root and loop devices, `sync` needs strace and the right to trace.
 
-Exit code 1: a promise was broken; the directory with the history and all data is kept. 5: the cluster did not come \
-back when nothing was wrong any more.
+Exit code 1: a promise was broken; the directory with the history and all data is kept. 2: none of the faults can be had \
+here. 5: a broker ended that was not killed, or did not stop well when it was told to, or holds more open files, threads \
+or memory than it has use for; or the cluster did not come back when nothing was wrong any more.
 
 Examples:
   sequor torture
@@ -171,6 +181,26 @@ impl Verdict for NoLeaderKilled {
     }
 }
 
+/// Nothing of what was asked for can be made to go wrong here, and it would be called sound.
+#[derive(Debug, Error)]
+#[error(
+    "nothing would go wrong, as none of the faults of --faults can be had here ({0}): provide that, or name another fault"
+)]
+struct NothingGoesWrong(String);
+
+impl Verdict for NothingGoesWrong {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+}
+
+impl NothingGoesWrong {
+    fn because(skipped: &BTreeMap<String, String>) -> Self {
+        let each: Vec<_> = skipped.iter().map(|(fault, why)| format!("`{fault}`: {why}")).collect();
+        Self(each.join("; "))
+    }
+}
+
 pub(crate) async fn run(args: TortureArgs, global: &Global) -> Result<(), Failure> {
     if let Some(path) = &args.check {
         let verdict = history::check(path)?;
@@ -197,9 +227,13 @@ fn tell(report: &Report<'_>, shape: Shape) -> Result<(), Failure> {
 }
 
 async fn play(args: TortureArgs, global: &Global) -> Result<(), Failure> {
+    let (faults, skipped) = chosen(&args.faults);
+    if faults.is_empty() {
+        return Err(NothingGoesWrong::because(&skipped).into());
+    }
     let place = Place::new(args.keep.clone(), "sequor-torture-")?;
     let path = args.history.clone().unwrap_or_else(|| place.path().join(HISTORY));
-    let attack = Attack::prepare(&args, global, &place, &path).await;
+    let attack = Attack::prepare(&args, global, (faults, skipped), &place, &path).await;
     let played = match attack {
         Ok(attack) => attack.play().await,
         Err(failure) => Err(failure),
@@ -208,7 +242,10 @@ async fn play(args: TortureArgs, global: &Global) -> Result<(), Failure> {
         Ok(done) => history::check(&path)
             .map_err(Failure::from)
             .and_then(|verdict| tell(&Report::new(Some(&done), &verdict), args.output)),
-        Err(failure) => Err(failure),
+        Err(failure) => {
+            tell_contradiction(&path);
+            Err(failure)
+        }
     };
     match outcome {
         Ok(()) => {}
@@ -219,6 +256,14 @@ async fn play(args: TortureArgs, global: &Global) -> Result<(), Failure> {
         }
     }
     outcome
+}
+
+/// What was noted until a run could not go on may hold a broken promise besides, which matters more.
+fn tell_contradiction(history: &Path) {
+    // Without a history there is only the failure to tell.
+    if let Ok(Some(violation)) = history::contradiction(history) {
+        complain(&format!("a promise was broken before it ended: {violation}"));
+    }
 }
 
 /// The faults that were asked for.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use rand::RngExt as _;
+use rand_chacha::ChaCha8Rng;
 use rustix::process::Signal;
 use thiserror::Error;
 use tokio::{process::Command, time::sleep};
@@ -201,8 +202,7 @@ async fn one_way(arena: &mut Arena) -> Result<(), Failure> {
     let (speaks, time) = (arena.rng.random_ratio(1, 2), arena.time(NETWORK_MS));
     let others =
         arena.brokers().into_iter().filter(|id| *id != broker).map(End::Broker).chain([End::Clients]);
-    let mut deaf: Vec<_> = others.collect();
-    deaf.retain(|_| arena.rng.random_ratio(1, 2));
+    let deaf = some(&mut arena.rng, others.collect());
     let direction = if speaks { "reaches" } else { "hears" };
     arena.note(format!("broker {broker} {direction} none of {deaf:?} for {time:?}"));
     for other in deaf {
@@ -211,6 +211,12 @@ async fn one_way(arena: &mut Arena) -> Result<(), Failure> {
     }
     sleep(time).await;
     Ok(())
+}
+
+/// Some of them, by lot: at least one, each choice as likely as the others. There must be one, and at most 32.
+fn some(rng: &mut ChaCha8Rng, all: Vec<End>) -> Vec<End> {
+    let chosen = rng.random_range(1..1u64 << all.len());
+    all.into_iter().enumerate().filter(|(at, _)| chosen >> at & 1 == 1).map(|(_, one)| one).collect()
 }
 
 /// Conditions under which a cluster has to work, badly.
@@ -327,4 +333,24 @@ fn list(brokers: &[BrokerId]) -> String {
     let ids: Vec<_> = brokers.iter().map(ToString::to_string).collect();
     let noun = if ids.len() == 1 { "broker" } else { "brokers" };
     format!("{noun} {}", ids.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    #[test]
+    fn some_links_are_never_none() {
+        let all = || vec![End::Broker(BrokerId(2)), End::Broker(BrokerId(3)), End::Clients];
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let mut lengths = [0; 4];
+        for _ in 0..1000 {
+            lengths[some(&mut rng, all()).len()] += 1;
+        }
+        assert_eq!(lengths[0], 0);
+        assert!(lengths[1..].iter().all(|times| *times > 50), "{lengths:?}");
+        assert_eq!(some(&mut rng, vec![End::Clients]), [End::Clients]);
+    }
 }

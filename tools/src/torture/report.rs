@@ -7,10 +7,11 @@ use thiserror::Error;
 
 use sequor_broker::history::{Seen, Verdict};
 
+use super::footprint::Footprint;
 use crate::{
     exit::{Exit, Verdict as HasExit},
     relay::Traffic,
-    words::{grouped, time},
+    words::{count, grouped, time},
 };
 
 /// Width of the left column. Characters.
@@ -32,6 +33,8 @@ pub(super) struct Done {
     pub(super) client_crashes: u64,
     /// From when nothing was wrong any more until all brokers were well, at worst.
     pub(super) slowest_healing_ms: u128,
+    /// The most of each that the process of one broker held when all was well; none where the system does not say.
+    pub(super) footprint: Option<Footprint>,
     pub(super) relay: Traffic,
 }
 
@@ -115,6 +118,9 @@ fn say_done(done: &Done, say: &mut impl FnMut(&str, String)) {
     }
     say("clients", format!("crashed {} times", grouped(done.client_crashes)));
     say("healing", format!("{} ms at most", done.slowest_healing_ms));
+    if let Some(footprint) = &done.footprint {
+        say("each broker", footprint.to_string());
+    }
     let Traffic { received, lost, doubled, reordered, .. } = done.relay;
     let [received, lost, doubled, reordered] = [received, lost, doubled, reordered].map(grouped);
     say("network", format!("{received} datagrams; {lost} lost, {doubled} doubled, {reordered} reordered"));
@@ -128,6 +134,29 @@ fn say_seen(seen: &Seen, say: &mut impl FnMut(&str, String)) {
     say("", format!("{duplicates} of them recognised as written before, {known} more called written"));
     say("acknowledged", format!("{} records", grouped(records)));
     say("log", format!("{} records, read from the disks of {} brokers", grouped(seen.held), seen.logs));
+    if seen.incomparable > 0 {
+        let batches = count(seen.incomparable, "batch");
+        say("not compared", format!("{batches} of it: nobody handed records over that are cut as they are"));
+    }
     say("readers", format!("were given {} records", grouped(seen.read)));
     say("ends", format!("{} answers", grouped(seen.ends)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(seen: Seen) -> Verdict {
+        Verdict { seen, violations: Vec::new(), broken: 0 }
+    }
+
+    #[test]
+    fn what_could_not_be_compared_is_said() {
+        let said = |incomparable| {
+            let verdict = verdict(Seen { incomparable, ..Seen::default() });
+            Report::new(None, &verdict).text()
+        };
+        assert!(!said(0).contains("not compared"), "{}", said(0));
+        assert!(said(1234).contains("  not compared      1,234 batches of it: "), "{}", said(1234));
+    }
 }

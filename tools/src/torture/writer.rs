@@ -31,7 +31,8 @@ use tokio::{
 use sequor_broker::history::{Event, Place};
 use sequor_client::{
     Acknowledgement, AppendError, Client, Config, Producer, Receipt,
-    protocol::{Epoch, ProducerId, Resolved, Sequence},
+    core::Failure,
+    protocol::{Epoch, ProducerId, Refusal, Resolved, Sequence},
 };
 
 use super::{allowance::Allowance, content, history::Recorder};
@@ -88,6 +89,21 @@ pub(crate) enum WriterError {
         expected: u64,
         /// What it was told.
         found: u64,
+    },
+    /// It was told that its numbers hold something else. But every number has one content here, whoever sends it.
+    #[error(
+        "{producer}: the batch of numbers {first} to {last} was refused because others of that number were written, and \
+         nobody sends others: the log or the broker's memory of it is wrong; `sequor wal dump` shows what the disks hold"
+    )]
+    Reused {
+        /// Whose.
+        producer: String,
+        /// The number of its first record.
+        first: u64,
+        /// The number of its last record.
+        last: u64,
+        /// What a broker said.
+        source: Refusal,
     },
 }
 
@@ -391,7 +407,17 @@ impl Desk {
         Flying { cut, acknowledgement }: Flying,
         uncertain: &mut Uncertain,
     ) -> Result<Outcome, WriterError> {
-        let outcome = acknowledgement.await;
+        self.learn(producer, cut, acknowledgement.await, uncertain)
+    }
+
+    /// Notes an outcome.
+    fn learn(
+        &self,
+        producer: &str,
+        cut: Cut,
+        outcome: Result<Receipt, AppendError>,
+        uncertain: &mut Uncertain,
+    ) -> Result<Outcome, WriterError> {
         let (event, learnt) = match outcome {
             Ok(receipt) => {
                 // What somebody may have been told before is not counted again.
@@ -404,7 +430,16 @@ impl Desk {
                 }
                 (written(cut.id, &receipt), Outcome::Settled)
             }
-            Err(error) => told(cut, &error),
+            Err(error) => {
+                if let Some(source @ Refusal::SequenceReused { .. }) = refusal(&error).cloned() {
+                    let (producer, first, last) = (producer.to_owned(), cut.first, cut.last());
+                    return Err(WriterError::Reused { producer, first, last, source });
+                }
+                for sequence in sealed(cut, &error) {
+                    self.recorder.record(&Event::Sealed { producer: producer.to_owned(), sequence });
+                }
+                told(cut, &error)
+            }
         };
         self.recorder.record(&event);
         if learnt == Outcome::Over {
@@ -417,6 +452,23 @@ impl Desk {
 fn written(id: u64, receipt: &Receipt) -> Event {
     let places = receipt.places().map(|place| Place { offset: place.offset.0, count: place.count });
     Event::Written { id, places: places.collect(), duplicate: receipt.duplicate }
+}
+
+/// What a broker said of a batch, or of a part of it, if that is why it failed.
+fn refusal(error: &AppendError) -> Option<&Refusal> {
+    match error {
+        AppendError::Failed(Failure::Refused(refusal)) => Some(refusal),
+        AppendError::PartlyWritten { source, .. } => refusal(source),
+        _ => None,
+    }
+}
+
+/// Numbers of a batch of which an error says that they were given up for ever.
+fn sealed(cut: Cut, error: &AppendError) -> std::ops::Range<u64> {
+    match refusal(error) {
+        Some(Refusal::Sealed { first, end }) => first.0.max(cut.first)..end.0.min(cut.last() + 1),
+        _ => 0..0,
+    }
 }
 
 /// What an error says of a batch.
@@ -437,5 +489,68 @@ fn told(cut: Cut, error: &AppendError) -> (Event, Outcome) {
         | AppendError::PartlyWritten { .. }
         | AppendError::Unknown { .. }
         | AppendError::Closed => (Event::Unknown { id, why }, Outcome::Over),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sequor_client::protocol::Offset;
+
+    use super::*;
+
+    const CUT: Cut = Cut { id: 7, first: 10, count: 5 };
+
+    fn refused(refusal: Refusal) -> AppendError {
+        AppendError::Failed(Failure::Refused(refusal))
+    }
+
+    fn sealed_from(first: u64, end: u64) -> AppendError {
+        refused(Refusal::Sealed { first: Sequence(first), end: Sequence(end) })
+    }
+
+    fn partly(source: AppendError) -> AppendError {
+        AppendError::PartlyWritten { first: Sequence(12), last: Sequence(14), source: Box::new(source) }
+    }
+
+    #[test]
+    fn what_was_given_up_of_a_batch_are_its_own_numbers() {
+        assert_eq!(sealed(CUT, &sealed_from(3, 90)), 10..15);
+        assert_eq!(sealed(CUT, &sealed_from(12, 13)), 12..13);
+        assert_eq!(sealed(CUT, &partly(sealed_from(12, 20))), 12..15);
+        assert!(sealed(CUT, &sealed_from(15, 20)).is_empty());
+        assert!(sealed(CUT, &AppendError::Broken).is_empty());
+    }
+
+    /// What comes of an outcome, and the lines that it leaves in the history.
+    fn settled(outcome: AppendError) -> (Result<Outcome, WriterError>, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history");
+        let desk = Desk {
+            recorder: Recorder::create(&path).unwrap(),
+            allowance: Allowance::new(None),
+            acknowledged: AtomicU64::new(0),
+            crashes: AtomicU64::new(0),
+        };
+        let settled = desk.learn("writer-1", CUT, Err(outcome), &mut Uncertain::default());
+        desk.recorder.flush().unwrap();
+        (settled, std::fs::read_to_string(&path).unwrap())
+    }
+
+    #[test]
+    fn who_is_told_that_numbers_are_sealed_notes_each_of_them() {
+        let (settled, history) = settled(sealed_from(13, 20));
+        assert_eq!(settled.unwrap(), Outcome::GivenUp);
+        let events = |kind: &str| history.matches(&format!(r#""event":"{kind}""#)).count();
+        assert_eq!((events("sealed"), events("refused")), (2, 1), "{history}");
+        assert!(history.contains(r#""producer":"writer-1","sequence":14"#), "{history}");
+    }
+
+    #[test]
+    fn other_content_under_a_number_is_no_refusal_among_others() {
+        let reused = || refused(Refusal::SequenceReused { first: Sequence(12), offset: Offset(900) });
+        for outcome in [reused(), partly(reused())] {
+            let error = settled(outcome).0.unwrap_err();
+            assert!(matches!(error, WriterError::Reused { first: 10, last: 14, .. }), "{error}");
+        }
     }
 }
