@@ -21,6 +21,7 @@
 //! | `relay/` | a network between them that delays, loses, doubles, reorders and cuts |
 //! | `context.rs`, `remote.rs` | which cluster a command talks to, and how its answers become exit codes |
 //! | `exit.rs`, `interruption.rs`, `output.rs`, `logging.rs` | exit codes, signals, stdout, stderr |
+//! | `descriptors.rs` | how many files may be open |
 //! | `words.rs`, `table.rs`, `visible.rs`, `shell.rs` | numbers and tables for people, text of others, paths to paste |
 //!
 //! Data goes to stdout, all else to stderr. `main` is glue: it parses, runs one command and turns what came of it
@@ -35,6 +36,7 @@ mod completions;
 mod confirmation;
 mod content;
 mod context;
+mod descriptors;
 mod dev;
 mod exit;
 mod form;
@@ -73,7 +75,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(exit) => return exit,
     };
-    let outcome = logging::start(&cli).and_then(|()| run(cli));
+    let outcome = logging::start(&cli).and_then(|()| {
+        descriptors::raise_limit();
+        run(cli)
+    });
     match outcome {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => failure.report(),

@@ -134,6 +134,6 @@ fn complain(worker: &str, error: &SyncError) {
         worker,
         error = with_causes(error),
         "the disk failed; this broker stops at once, and what it had not acknowledged is not acknowledged: \
-         replace the disk, or free space on it, before it is started again"
+         mend what the error says (the disk, the room on it, the limit of open files) before it is started again"
     );
 }

@@ -54,25 +54,23 @@ impl World {
             return Ok(());
         }
         match machine.start(&mut self.random, self.now) {
-            Ok(()) if machine.is_rotten() && !machine.is_whole() => {
+            Ok(()) if !machine.struck().is_empty() && !machine.is_whole() => {
                 return violated(format!("broker {broker} starts on damage that it has not noticed"));
             }
-            Ok(()) if machine.is_rotten() => self.reached.note("found no damage in rot"),
+            Ok(()) if !machine.struck().is_empty() => self.reached.note("found no damage in rot"),
             Ok(()) => {}
             Err(_) if machine.disk_is_down() => {
                 self.reached.note("disk error at a start");
                 return self.end_by_disk(broker);
             }
-            Err(error) if machine.has_reason(&error) => {
+            Err(error) if machine.struck().excuses(error.blames()) => {
                 self.reached.note("found damage and refused to start");
                 machine.lost = true;
                 return Ok(());
             }
             Err(error) => {
                 let struck = machine.struck();
-                return violated(format!(
-                    "broker {broker} refuses to start, with rot in {struck:?}: {error}"
-                ));
+                return violated(format!("broker {broker} refuses to start, with {struck}: {error}"));
             }
         }
         let machine = &self.machines[slot(broker)];
@@ -367,8 +365,11 @@ impl World {
 
     /// Only as many disks may rot as leave a majority of good ones.
     fn rot(&mut self, broker: u64, down_us: u64) -> Result<(), Violation> {
-        let rotten =
-            self.machines.iter().filter(|machine| machine.is_rotten() && machine.id != broker).count();
+        let rotten = self
+            .machines
+            .iter()
+            .filter(|machine| !machine.struck().is_empty() && machine.id != broker)
+            .count();
         if (rotten + 1) * 2 >= self.machines.len() {
             return Ok(());
         }

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "virtual")]
 mod program;
+mod reader;
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -13,12 +14,12 @@ use std::mem;
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
-use sequor_client::protocol::batch::{Batch, BatchBuilder};
+use sequor_client::protocol::batch::BatchBuilder;
 use sequor_client::protocol::frame::{self, Decoder, Frame, RawFrame};
 use sequor_client::protocol::limits::DELIVERY_BYTES_MAX;
 use sequor_client::protocol::{
-    Acks, Append, Context, Delivery, Epoch, Leads, Offset, ProducerId, Refusal, Request, RequestId, Response,
-    Sequence, ServerHello,
+    Acks, Append, Context, Epoch, Leads, ProducerId, Refusal, Request, RequestId, Response, Sequence,
+    ServerHello,
 };
 
 use super::chance::{chance, within};
@@ -27,10 +28,11 @@ use super::judge::Violation;
 use super::network::Node;
 use super::world::{Event, World};
 use crate::core::time::Time;
-use crate::core::{Caller, Reply, SessionId, Subscription};
+use crate::core::{Caller, Reply, SessionId};
 
 #[cfg(feature = "virtual")]
 pub(crate) use self::program::Port;
+use self::reader::Reader;
 
 /// How long it takes until somebody notices that the other side has fallen silent. Microseconds.
 const SILENCE_US: (u64, u64) = (1_000, 1_500_000);
@@ -93,46 +95,6 @@ struct Connection {
     lost_to_broker: bool,
     lost_to_client: bool,
     readers: BTreeMap<RequestId, Reader>,
-}
-
-#[derive(Debug)]
-struct Reader {
-    subscription: Subscription,
-    /// The broker has agreed to its beginning.
-    begun: bool,
-    on_their_way: usize,
-    /// What arrives begins here.
-    arrived: Offset,
-    /// Nothing has arrived: a batch may begin before what was asked for.
-    is_fresh: bool,
-}
-
-impl Reader {
-    fn new(from: Offset) -> Self {
-        let subscription = Subscription::new(from);
-        Self { subscription, begun: false, on_their_way: 0, arrived: from, is_fresh: true }
-    }
-
-    /// A delivery arrives. A library that takes it for unsound only asks somebody else, so that it is judged here.
-    fn take(&mut self, delivery: &Delivery) -> Result<(), Violation> {
-        self.on_their_way -= 1;
-        for placed in &delivery.batches {
-            let batch = Batch::parse(placed.batch.clone()).map_err(|why| {
-                Violation(format!("what is delivered at {} is unsound: {why}", placed.offset))
-            })?;
-            let after = placed.offset.plus(batch.count().into());
-            let follows = placed.offset == self.arrived
-                || (self.is_fresh && placed.offset < self.arrived && self.arrived < after);
-            if !follows {
-                return Err(Violation(format!(
-                    "{} is delivered where {} is due",
-                    placed.offset, self.arrived
-                )));
-            }
-            (self.arrived, self.is_fresh) = (after, false);
-        }
-        Ok(())
-    }
 }
 
 impl Connection {

@@ -275,3 +275,29 @@ fn draw(random: &mut ChaCha8Rng, kind: usize, brokers: u64, clients: usize) -> F
         _ => Fault::JumpClient { client, by_us: down_us },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_the_time_is_quiet() {
+        const SEEDS: u64 = 200;
+        let until = Time::from_ms(60_000);
+        let mut quiet_us = 0;
+        for seed in 0..SEEDS {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let Script(faults) = schedule(&mut random, Profile::Swarm, 3, 3, until);
+            // From when all is made well to what happens next.
+            let times = faults.iter().zip(faults.iter().skip(1));
+            quiet_us += times
+                .filter(|((_, fault), _)| matches!(fault, Fault::Free))
+                .map(|((since, _), (next, _))| next.since(*since))
+                .sum::<u64>();
+        }
+        let per_mille = 1000 * quiet_us / (SEEDS * until.0);
+        assert!((220..280).contains(&per_mille), "{per_mille} of a thousand");
+    }
+}

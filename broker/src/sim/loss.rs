@@ -34,6 +34,7 @@
 //! What cannot be noticed: the end of the log, if no leader has counted it or another one leads since; a vote, as long as no
 //! entry has its term. Both at once, with a directory that is put back whole.
 
+mod lost;
 mod remains;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ use rand_chacha::ChaCha8Rng;
 use sequor_wal::disk::memory::MemoryDisk;
 use sequor_wal::{Disk, IdentityError, Index, Position, Term};
 
+pub(super) use self::lost::Lost;
 use self::remains::{Files, Loss, Remains};
 pub(super) use self::remains::{segment, segment_id};
 use super::chance::{chance, pick, within};
@@ -67,39 +69,6 @@ const LATE_SEGMENT_PER_MILLE: u64 = 600;
 const LATE_SEGMENTS: u64 = 4;
 /// How often a segment that is put back has changed since, if there is such a one, per thousand.
 const CHANGED_PER_MILLE: u64 = 800;
-
-/// What is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lost {
-    /// A segment is gone.
-    Segment,
-    /// The vote is gone.
-    Vote,
-    /// The identity is gone.
-    Identity,
-    /// A segment is as it was.
-    OlderSegment,
-    /// The vote is as it was.
-    OlderVote,
-    /// The identity is as it was.
-    OlderIdentity,
-    /// Everything is as it was.
-    OlderDirectory,
-}
-
-impl Lost {
-    pub(super) fn draw(random: &mut ChaCha8Rng) -> Self {
-        match within(random, (0, 15)) {
-            0..=3 => Self::Segment,
-            4 => Self::Vote,
-            5 => Self::Identity,
-            6..=8 => Self::OlderSegment,
-            9 | 10 => Self::OlderVote,
-            11 => Self::OlderIdentity,
-            _ => Self::OlderDirectory,
-        }
-    }
-}
 
 /// A disk as it was.
 #[derive(Clone, Debug)]
@@ -489,35 +458,4 @@ fn first_change(remains: &Remains, left: &Files, found: &Files) -> Option<String
         None => remains.is_spare(name),
     };
     left.keys().chain(found.keys()).find(|name| !is_kept(name)).cloned()
-}
-
-impl Lost {
-    fn when_refused(self) -> &'static str {
-        match self {
-            Self::Segment => "no start: a segment is gone",
-            Self::Vote => "no start: the vote is gone",
-            Self::Identity => "no start: the identity is gone",
-            Self::OlderSegment => "no start: a segment is as it was",
-            Self::OlderVote => "no start: the vote is as it was",
-            Self::OlderIdentity | Self::OlderDirectory => "no start: and nothing contradicts itself",
-        }
-    }
-
-    fn when_nothing_is_lost(self) -> &'static str {
-        match self {
-            Self::Segment => "nothing lost: a spare is gone",
-            Self::OlderSegment => "nothing lost: a segment is as it was",
-            Self::OlderVote => "nothing lost: the vote is as it was",
-            Self::OlderIdentity => "nothing lost: the identity is as it was",
-            _ => "nothing lost: everything is as it was",
-        }
-    }
-
-    fn when_nobody_knows(self, entries: bool) -> &'static str {
-        match (self, entries) {
-            (Self::OlderDirectory, true) => "nobody knows: entries and votes are gone",
-            (_, true) => "nobody knows: entries are gone",
-            (_, false) => "nobody knows: a vote is gone",
-        }
-    }
 }

@@ -14,8 +14,7 @@ use thiserror::Error;
 
 use super::chance::{chance, within};
 use super::clock::Clock;
-use super::loss::{segment, segment_id};
-use super::rot::{self, IDENTITY, VOTE};
+use super::rot::{self, IDENTITY, Struck};
 use crate::core::genesis::Genesis;
 use crate::core::time::Time;
 use crate::core::{Core, Settings, Timing};
@@ -28,9 +27,6 @@ pub(super) const ELECTION_TIMEOUT_US: u64 =
 const DISK_US: (u64, u64) = (20, 400);
 /// The same while it hangs.
 const HUNG_DISK_US: (u64, u64) = (50_000, 2_000_000);
-
-/// Segments that crashes have torn one after the other, at most. Count.
-const TORN_IN_A_ROW_MAX: u64 = 6;
 
 /// How large the parts of a broker's log are, and how patient it is.
 #[derive(Clone, Copy, Debug)]
@@ -103,8 +99,7 @@ pub(super) struct Machine {
     synced: Synced,
     /// Its disk hangs until then.
     pub(super) hangs_until: Time,
-    /// The files of which its disk has changed bytes that it had confirmed, each as often as that happened.
-    struck: Vec<String>,
+    struck: Struck,
     /// It found that out and will not run again.
     pub(super) lost: bool,
     /// A leader knows it to have had entries that its disk has lost: it has to find that out.
@@ -155,7 +150,7 @@ impl Machine {
             vouched_for: 0,
             synced: Synced::default(),
             hangs_until: Time(0),
-            struck: Vec::new(),
+            struck: Struck::default(),
             lost: false,
             forgetful: false,
         }
@@ -175,8 +170,7 @@ impl Machine {
         if let VoteState::Damaged(damage) = vote {
             return Err(StartError::Vote(damage));
         }
-        // A start writes all copies of the vote anew.
-        self.struck.retain(|file| file != VOTE);
+        self.struck.heal();
         self.life += 1;
         self.core = Some(Core::new(self.settings(incarnation, seed), log, commit, self.clock.read(now)));
         Ok(())
@@ -342,32 +336,16 @@ impl Machine {
     /// Lets the disk change what it had confirmed; false if there is nothing yet that it may change.
     pub(super) fn rot(&mut self, random: &mut ChaCha8Rng) -> bool {
         debug_assert!(self.core.is_none(), "it is done to a disk at rest");
-        let struck = rot::strike(&self.disk, random);
-        let has_struck = struck.is_some();
-        self.struck.extend(struck);
-        has_struck
-    }
-
-    /// Its disk has changed bytes that it had confirmed, of a file that nothing has written since.
-    pub(super) fn is_rotten(&self) -> bool {
-        !self.struck.is_empty()
-    }
-
-    /// The files that its disk has changed, each as often as that happened.
-    pub(super) fn struck(&self) -> &[String] {
-        &self.struck
-    }
-
-    /// Whether its disk has given it a reason to refuse a start with these words. One bad copy of a vote is none. The last
-    /// block of a segment is missed by the one behind it, and the cut of a segment by those that a crash has torn before it.
-    pub(super) fn has_reason(&self, error: &StartError) -> bool {
-        let Some(file) = error.blames() else { return false };
-        let struck = |name: &str| self.struck.iter().filter(|struck| *struck == name).count();
-        match segment_id(file) {
-            Some(id) => (id - 1..=id + TORN_IN_A_ROW_MAX).any(|id| struck(&segment(id)) > 0),
-            None if file == VOTE => struck(file) > 1,
-            None => struck(file) > 0,
+        match rot::strike(&self.disk, random) {
+            Some(file) => self.struck.add(file),
+            None => return false,
         }
+        true
+    }
+
+    /// What its disk has changed that it had confirmed.
+    pub(super) fn struck(&self) -> &Struck {
+        &self.struck
     }
 
     /// Whether it can read all that it started with, and is who it was.

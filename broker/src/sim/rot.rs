@@ -3,6 +3,11 @@
 //!
 //! Only bytes that a later block proves are touched, or one copy of a vote, or the identity: of a damaged last block nobody
 //! can tell whether it was torn by a crash, and that is what a majority of other disks is for.
+//!
+//! What was [struck](Struck) is remembered. A broker that refuses to start has to blame it, and one that starts must be able
+//! to read all that it starts with.
+
+use std::fmt;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
@@ -10,6 +15,7 @@ use sequor_wal::Disk;
 use sequor_wal::disk::memory::{MemoryDisk, SECTOR_BYTES};
 
 use super::chance::{chance, pick, within};
+use super::loss::{segment, segment_id};
 
 /// Segments at the end of the list of files that are left alone: the spares, the one in use, and the one before, which may
 /// hold the last block.
@@ -25,6 +31,50 @@ const VOTES_PER_MILLE: u64 = 400;
 pub(super) const IDENTITY: &str = "identity";
 /// How often it is the identity.
 const IDENTITIES_PER_MILLE: u64 = 50;
+
+/// Segments that crashes have torn one after the other, at most. Count.
+const TORN_IN_A_ROW_MAX: u64 = 6;
+
+/// The files of a disk in which bytes have changed that it had confirmed, each as often as that happened; without those
+/// that were written anew since.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Struck(Vec<String>);
+
+impl Struck {
+    pub(super) fn add(&mut self, file: String) {
+        self.0.push(file);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A start that succeeds writes all copies of the vote anew.
+    pub(super) fn heal(&mut self) {
+        self.0.retain(|file| file != VOTE);
+    }
+
+    /// Whether this is a reason to refuse a start, and to blame that file for it. One bad copy of a vote is none. The last
+    /// block of a segment is missed by the one behind it, and the cut of a segment by those that a crash has torn before it.
+    pub(super) fn excuses(&self, blamed: Option<&str>) -> bool {
+        let Some(file) = blamed else { return false };
+        let times = |name: &str| self.0.iter().filter(|struck| *struck == name).count();
+        match segment_id(file) {
+            Some(id) => (id - 1..=id + TORN_IN_A_ROW_MAX).any(|id| times(&segment(id)) > 0),
+            None if file == VOTE => times(file) > 1,
+            None => times(file) > 0,
+        }
+    }
+}
+
+impl fmt::Display for Struck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [] => f.write_str("no rot"),
+            files => write!(f, "rot in {}", files.join(", ")),
+        }
+    }
+}
 
 /// Damages something on the disk of a broker that is down: the file that has changed, if there is one that may.
 pub(super) fn strike(disk: &MemoryDisk, random: &mut ChaCha8Rng) -> Option<String> {
@@ -78,4 +128,26 @@ fn damage(
     after.resize(before.len(), 0);
     disk.overwrite(name, at, &after);
     (after != before).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_refuses_to_start_has_to_blame_what_was_struck() {
+        let struck = |files: &[String]| Struck(files.to_vec());
+        let third = struck(&[segment(3)]);
+        assert!(third.excuses(Some(&segment(3))));
+        assert!(third.excuses(Some(&segment(4))), "what follows it does not follow any more");
+        assert!(third.excuses(Some(&segment(2))), "it may have hidden a torn end");
+        assert!(!third.excuses(Some(&segment(5))) && !third.excuses(Some(IDENTITY)) && !third.excuses(None));
+        assert!(!Struck::default().excuses(Some(&segment(1))));
+        let mut one = struck(&[VOTE.into()]);
+        assert!(!one.excuses(Some(VOTE)), "three copies are left");
+        one.add(VOTE.into());
+        assert!(one.excuses(Some(VOTE)));
+        one.heal();
+        assert!(one.is_empty());
+    }
 }
