@@ -171,6 +171,19 @@ impl Header {
     }
 }
 
+/// Where the number of the format stands in the header of a segment and of a sections file, behind the magic.
+pub(crate) const FORMAT_AT: usize = 4;
+
+/// Whether a checksum is that of a file's first bytes, a magic and a format and what follows, if the format were this one.
+/// Then they were written in it, and what stands there is no later format, but damage.
+pub(crate) fn was_written_as(format: u16, bytes: &[u8], stored: u32) -> bool {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&bytes[..FORMAT_AT]);
+    crc.update(&format.to_le_bytes());
+    crc.update(&bytes[FORMAT_AT + 2..]);
+    crc.finalize() == stored
+}
+
 /// The little endian u32 at `at`. Panics if `from` is shorter: callers have compared lengths.
 pub(crate) fn u32_at(from: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(from[at..at + 4].try_into().expect("a slice of four"))

@@ -15,6 +15,7 @@
 //! nor is anything that a cut hides: [`Inspection::torn`] says where it is.
 
 use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::entry;
 use crate::fold::{Cut, FAULTS_MAX, Fold};
 use crate::identity::{self, IdentityError};
 use crate::segment::{self, Found, Header};
@@ -322,7 +323,7 @@ fn damage_of(error: OpenError, name: &str) -> Damage {
         OpenError::Damaged(damage) => return damage,
         OpenError::Io { source, .. } => return unreadable(name, &source),
         OpenError::WrongFormat { found, supported, .. } => {
-            (segment::FORMAT_AT, format!("a segment of format {supported}"), format!("format {found}"))
+            (entry::FORMAT_AT, format!("a segment of format {supported}"), format!("format {found}"))
         }
         OpenError::WrongCluster { .. } => (
             segment::CLUSTER_AT,

@@ -18,12 +18,11 @@ use std::io;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::entry::u32_at;
+use crate::entry::{FORMAT_AT, u32_at, was_written_as};
 use crate::{Damage, Disk};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"sqFS");
 const FORMAT: u16 = 1;
-const FORMAT_AT: usize = 4;
 const HEADER_BYTES: usize = 16;
 const SECTION_HEADER_BYTES: usize = 12;
 const CRC_BYTES: usize = 4;
@@ -184,7 +183,9 @@ impl File {
             return Err(damage(0, format!("the magic {MAGIC:#010x}"), format!("{magic:#010x}")));
         }
         let format = u16::from_le_bytes([bytes[4], bytes[5]]);
-        if format > FORMAT {
+        let crc_at = bytes.len() - CRC_BYTES;
+        let stored = u32_at(bytes, crc_at);
+        if format > FORMAT && !was_written_as(FORMAT, &bytes[..crc_at], stored) {
             return Err(FileError::NewerFormat { name: name.into(), found: format });
         }
         if format != FORMAT || bytes[6..8] != [0, 0] {
@@ -197,8 +198,7 @@ impl File {
             return Err(damage(12, expected, format!("{} bytes", bytes.len() - HEADER_BYTES - CRC_BYTES)));
         }
         let file = Self::decode_sections(name, bytes, HEADER_BYTES + length)?;
-        let crc_at = bytes.len() - CRC_BYTES;
-        let (stored, computed) = (u32_at(bytes, crc_at), crc32fast::hash(&bytes[..crc_at]));
+        let computed = crc32fast::hash(&bytes[..crc_at]);
         if stored != computed {
             return Err(damage(crc_at, format!("checksum {stored:#010x}"), format!("{computed:#010x}")));
         }

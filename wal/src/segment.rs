@@ -19,13 +19,12 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::block::{self, ALIGNMENT_MAX, Block, Salt, Unlike};
-use crate::entry::{u32_at, u64_at};
+use crate::entry::{FORMAT_AT, u32_at, u64_at, was_written_as};
 use crate::{Damage, Index, Region};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"sqSG");
 pub(crate) const FORMAT: u16 = 1;
-/// Where the header says its format, its cluster and its incarnation. Bytes.
-pub(crate) const FORMAT_AT: usize = 4;
+/// Where the header says its cluster and its incarnation. Bytes.
 pub(crate) const CLUSTER_AT: usize = 32;
 pub(crate) const INCARNATION_AT: usize = 48;
 const CRC_AT: usize = 64;
@@ -120,7 +119,7 @@ impl Header {
         }
         let (stored, computed) = (u32_at(from, CRC_AT), crc32fast::hash(&from[..CRC_AT]));
         let format = u16::from_le_bytes([from[FORMAT_AT], from[FORMAT_AT + 1]]);
-        if format > FORMAT {
+        if format > FORMAT && !was_written_as(FORMAT, &from[..CRC_AT], stored) {
             return Found::Format(format);
         }
         if stored != computed {

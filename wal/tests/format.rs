@@ -137,7 +137,15 @@ fn a_sections_file_says_what_is_wrong_with_it() {
 
     let twice = File { sections: vec![section(1, b"one"), section(1, b"two")] };
     assert!(matches!(twice.save(&disk, "pins"), Err(FileError::Refused { .. })));
+    disk.flip("pins", 16 + 12 + 3 + 12, 0);
     disk.overwrite("pins", 4, &[2]);
+    assert!(matches!(File::load(&disk, "pins"), Err(FileError::Damaged(damage)) if damage.offset == 4));
+    // All else is as a later version would have written it.
+    let mut later = disk.image("pins").unwrap();
+    let crc_at = later.len() - 4;
+    let crc = crc32fast::hash(&later[..crc_at]);
+    later[crc_at..].copy_from_slice(&crc.to_le_bytes());
+    disk.overwrite("pins", 0, &later);
     assert!(matches!(File::load(&disk, "pins"), Err(FileError::NewerFormat { found: 2, .. })));
 }
 

@@ -265,7 +265,7 @@ fn a_segment_of_another_is_a_finding_by_name() {
         log.handle_spare(order.run().unwrap());
     }
     rig.disk.overwrite(&segment(2), 0, &disk.image(&segment(2)).unwrap());
-    rig.disk.overwrite(&segment(3), 4, &[7]);
+    rig.write_as_later(&segment(3), 7);
     let inspection = inspected(&rig.disk);
     assert_eq!(places(&inspection), [(segment(2), 32), (segment(3), 4)]);
     assert!(inspection.findings().listed()[0].found.contains("another cluster"));

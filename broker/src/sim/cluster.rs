@@ -54,7 +54,7 @@ impl World {
             return Ok(());
         }
         match machine.start(&mut self.random, self.now) {
-            Ok(()) if !machine.struck().is_empty() && !machine.is_whole() => {
+            Ok(()) if !machine.is_whole() => {
                 return violated(format!("broker {broker} starts on damage that it has not noticed"));
             }
             Ok(()) if !machine.struck().is_empty() => self.reached.note("found no damage in rot"),

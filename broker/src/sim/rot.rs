@@ -32,9 +32,6 @@ pub(super) const IDENTITY: &str = "identity";
 /// How often it is the identity.
 const IDENTITIES_PER_MILLE: u64 = 50;
 
-/// Segments that crashes have torn one after the other, at most. Count.
-const TORN_IN_A_ROW_MAX: u64 = 6;
-
 /// The files of a disk in which bytes have changed that it had confirmed, each as often as that happened; without those
 /// that were written anew since.
 #[derive(Clone, Debug, Default)]
@@ -55,12 +52,12 @@ impl Struck {
     }
 
     /// Whether this is a reason to refuse a start, and to blame that file for it. One bad copy of a vote is none. The last
-    /// block of a segment is missed by the one behind it, and the cut of a segment by those that a crash has torn before it.
+    /// block of a segment is missed by the one behind it, and its first block by the one before it, if that was torn.
     pub(super) fn excuses(&self, blamed: Option<&str>) -> bool {
         let Some(file) = blamed else { return false };
         let times = |name: &str| self.0.iter().filter(|struck| *struck == name).count();
         match segment_id(file) {
-            Some(id) => (id - 1..=id + TORN_IN_A_ROW_MAX).any(|id| times(&segment(id)) > 0),
+            Some(id) => (id - 1..=id + 1).any(|id| times(&segment(id)) > 0),
             None if file == VOTE => times(file) > 1,
             None => times(file) > 0,
         }
@@ -141,7 +138,8 @@ mod tests {
         assert!(third.excuses(Some(&segment(3))));
         assert!(third.excuses(Some(&segment(4))), "what follows it does not follow any more");
         assert!(third.excuses(Some(&segment(2))), "it may have hidden a torn end");
-        assert!(!third.excuses(Some(&segment(5))) && !third.excuses(Some(IDENTITY)) && !third.excuses(None));
+        assert!(!third.excuses(Some(&segment(1))) && !third.excuses(Some(&segment(5))));
+        assert!(!third.excuses(Some(IDENTITY)) && !third.excuses(None));
         assert!(!Struck::default().excuses(Some(&segment(1))));
         let mut one = struck(&[VOTE.into()]);
         assert!(!one.excuses(Some(VOTE)), "three copies are left");

@@ -73,6 +73,8 @@ pub(super) struct Arena {
     pub(super) client: Client,
     pub(super) desk: Arc<Desk>,
     pub(super) rng: ChaCha8Rng,
+    /// How many producers write.
+    pub(super) producers: u64,
     /// The most that a broker was seen to hold when all was well; none where the system does not say.
     pub(super) footprint: Option<Footprint>,
 }
@@ -136,7 +138,7 @@ impl Arena {
     fn weigh(&mut self) -> Result<(), Failure> {
         for id in self.brokers() {
             let Some(footprint) = self.cluster.process(id).and_then(Footprint::of) else { continue };
-            footprint.check(id, &self.cluster.data(id))?;
+            footprint.check(id, &self.cluster.data(id), self.producers)?;
             self.footprint = Some(self.footprint.unwrap_or_default().most(footprint));
         }
         Ok(())

@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::{sync::watch, task::JoinSet};
 
 use sequor_broker::history::Event;
-use sequor_client::Config;
+use sequor_client::{Config, protocol::Offset};
 
 use super::{
     TortureArgs,
@@ -26,11 +26,11 @@ use super::{
     goal::{Goal, Reached},
     history::Recorder,
     nemesis::Nemesis,
-    progress::Progress,
+    progress::{Progress, complain},
     reader::{self, ReaderError},
     report::Done,
     survey,
-    vigil::{Vigil, joined},
+    vigil::{Vigil, found},
     writer::{Desk, Load, Writer, WriterError},
 };
 use crate::{
@@ -117,7 +117,8 @@ impl Attack {
             footprint: None,
             relay: relay.traffic(),
         };
-        let arena = Arena { cluster, relay, disks, config, client, desk, rng, footprint: None };
+        let producers = args.producers;
+        let arena = Arena { cluster, relay, disks, config, client, desk, rng, producers, footprint: None };
         arena.note(format!("seed {seed}, {goal:?}, {faults:?}"));
         let (nemesis, start) = (Nemesis::default(), Instant::now());
         Ok(Self { arena, nemesis, goal, faults, portion, done, load, start })
@@ -130,6 +131,9 @@ impl Attack {
     pub(super) async fn play(mut self) -> Result<Done, Failure> {
         let played = self.act().await;
         let closed = self.arena.desk.recorder.close();
+        if let (Err(_), Err(error)) = (&played, &closed) {
+            complain(&format!("its history is not whole: {error}"));
+        }
         played?;
         closed?;
         Ok(self.done)
@@ -154,13 +158,29 @@ impl Attack {
             Ok(())
         });
 
+        let played = self.attack_and_end(&mut writers, &mut readers, (ended, until)).await;
+        if played.is_err() {
+            // What one of these has found weighs more, and may be why.
+            found(&mut writers)?;
+            found(&mut readers)?;
+        }
+        played
+    }
+
+    /// Attacks until it is enough, lets everybody end, and reads all disks.
+    async fn attack_and_end(
+        &mut self,
+        writers: &mut JoinSet<Result<(), WriterError>>,
+        readers: &mut JoinSet<Result<(), ReaderError>>,
+        (ended, until): (watch::Sender<Option<Offset>>, watch::Receiver<Option<Offset>>),
+    ) -> Result<(), Failure> {
         let progress = Progress::new();
-        self.attack(&mut writers, &mut readers, &progress).await?;
+        self.attack(writers, readers, &progress).await?;
         self.done.seconds = self.start.elapsed().as_secs_f64();
 
         progress.say("waiting for the last outcomes");
         self.arena.desk.allowance.stop();
-        self.ended("the writing of what was begun", &mut writers).await?;
+        self.ended("the writing of what was begun", writers).await?;
         let committed = self.arena.rest().await?;
         progress.say("reading the log from all disks");
         let end = self.arena.client.end().await?.end;
@@ -168,7 +188,7 @@ impl Attack {
         readers.spawn(reader::read(2, config, desk, until));
         // They all look at it as long as they read.
         let _nobody = ended.send(Some(end));
-        self.ended("the reading of the log", &mut readers).await?;
+        self.ended("the reading of the log", readers).await?;
         self.survey(committed).await?;
         progress.finish();
         Ok(())
@@ -203,12 +223,8 @@ impl Attack {
             if self.goal.is_reached(&reached) {
                 return Ok(());
             }
-            if let Some(writer) = writers.try_join_next() {
-                joined(writer)?;
-            }
-            if let Some(reader) = readers.try_join_next() {
-                joined(reader)?;
-            }
+            found(writers)?;
+            found(readers)?;
             if let Some(portion) = self.portion {
                 // Half of it is written before something goes wrong, and the rest while it does.
                 self.arena.acknowledged(portion.div_ceil(2), portion).await?;

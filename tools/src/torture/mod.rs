@@ -233,29 +233,26 @@ async fn play(args: TortureArgs, global: &Global) -> Result<(), Failure> {
     }
     let place = Place::new(args.keep.clone(), "sequor-torture-")?;
     let path = args.history.clone().unwrap_or_else(|| place.path().join(HISTORY));
-    let attack = Attack::prepare(&args, global, (faults, skipped), &place, &path).await;
-    let played = match attack {
-        Ok(attack) => attack.play().await,
+    let outcome = match Attack::prepare(&args, global, (faults, skipped), &place, &path).await {
+        Ok(attack) => play_and_judge(attack, &path, args.output).await,
         Err(failure) => Err(failure),
     };
-    let outcome = match played {
-        Ok(done) => history::check(&path)
-            .map_err(Failure::from)
-            .and_then(|verdict| tell(&Report::new(Some(&done), &verdict), args.output)),
-        Err(failure) => {
-            tell_contradiction(&path);
-            Err(failure)
-        }
-    };
-    match outcome {
-        Ok(()) => {}
-        Err(_) => {
-            let dir = place.keep();
-            let (dir, path) = (visible_path(&dir).to_string(), visible_path(&path).to_string());
-            complain(&format!("kept: {dir}, and its history {path}"));
-        }
+    if outcome.is_err() {
+        let dir = place.keep();
+        let (dir, path) = (visible_path(&dir).to_string(), visible_path(&path).to_string());
+        complain(&format!("kept: {dir}, and its history {path}"));
     }
     outcome
+}
+
+async fn play_and_judge(attack: Attack, history: &Path, shape: Shape) -> Result<(), Failure> {
+    match attack.play().await {
+        Ok(done) => tell(&Report::new(Some(&done), &history::check(history)?), shape),
+        Err(failure) => {
+            tell_contradiction(history);
+            Err(failure)
+        }
+    }
 }
 
 /// What was noted until a run could not go on may hold a broken promise besides, which matters more.

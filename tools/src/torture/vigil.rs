@@ -57,8 +57,13 @@ impl Vigil {
     }
 }
 
+/// What those that have ended have come to. The others go on.
+pub(super) fn found<E: Verdict>(tasks: &mut JoinSet<Result<(), E>>) -> Result<(), Failure> {
+    std::iter::from_fn(|| tasks.try_join_next()).try_for_each(joined)
+}
+
 /// What came of one that has ended. A panic goes on in whoever asks.
-pub(super) fn joined<E: Verdict>(ended: Result<Result<(), E>, JoinError>) -> Result<(), Failure> {
+fn joined<E: Verdict>(ended: Result<Result<(), E>, JoinError>) -> Result<(), Failure> {
     Ok(ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
 }
 

@@ -58,6 +58,13 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
+    /// Gives a segment's header a later format, and the checksum that who wrote it would have given it.
+    pub(crate) fn write_as_later(&self, name: &str, format: u8) {
+        self.disk.overwrite(name, 4, &[format]);
+        let header = self.disk.image(name).unwrap();
+        self.disk.overwrite(name, 64, &crc32fast::hash(&header[..64]).to_le_bytes());
+    }
+
     pub(crate) fn new() -> Self {
         Self::on(MemoryDisk::new(), small()).unwrap()
     }

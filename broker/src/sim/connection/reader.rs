@@ -47,6 +47,12 @@ impl Reader {
             }
             (self.arrived, self.is_fresh) = (after, false);
         }
+        if delivery.next != self.arrived && !delivery.batches.is_empty() {
+            return Err(Violation(format!(
+                "a delivery up to {} says that it ends at {}",
+                self.arrived, delivery.next
+            )));
+        }
         Ok(())
     }
 }
@@ -65,14 +71,17 @@ mod tests {
         builder.seal(ProducerId(1), Epoch(1), Sequence(0))
     }
 
+    fn delivery(offset: u64, batch: &Bytes) -> Delivery {
+        let placed = Placed { offset: Offset(offset), batch: batch.clone() };
+        let count = Batch::parse(batch.clone()).map_or(0, |batch| batch.count());
+        let next = Offset(offset + u64::from(count));
+        Delivery { next, end: next, names: Vec::new(), batches: vec![placed] }
+    }
+
     /// Whether a reader from `from` on is content with these batches, each in a delivery of its own.
     fn takes(from: u64, batches: &[(u64, Bytes)]) -> bool {
         let mut reader = Reader { on_their_way: batches.len(), ..Reader::new(Offset(from)) };
-        batches.iter().all(|(offset, batch)| {
-            let placed = Placed { offset: Offset(*offset), batch: batch.clone() };
-            let (next, end) = (Offset(0), Offset(0));
-            reader.take(&Delivery { next, end, names: Vec::new(), batches: vec![placed] }).is_ok()
-        })
+        batches.iter().all(|(offset, batch)| reader.take(&delivery(*offset, batch)).is_ok())
     }
 
     #[test]
@@ -82,6 +91,13 @@ mod tests {
         assert!(!takes(0, &[(0, batch(3)), (4, batch(1))]), "a gap");
         assert!(!takes(0, &[(0, batch(3)), (2, batch(2))]), "a repeat");
         assert!(!takes(3, &[(0, batch(3))]), "all of it is behind");
+    }
+
+    #[test]
+    fn a_delivery_that_says_another_end_is_seen() {
+        let mut reader = Reader { on_their_way: 1, ..Reader::new(Offset(0)) };
+        let delivery = Delivery { next: Offset(4), ..delivery(0, &batch(3)) };
+        assert!(reader.take(&delivery).is_err());
     }
 
     #[test]
