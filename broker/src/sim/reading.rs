@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use sequor_client::protocol::{Epoch, Instance, ProducerId, Sequence};
+use sequor_client::protocol::{Epoch, Instance, Offset, ProducerId, Sequence};
 
 use super::content::{run, session_name};
 use super::coverage::Reached;
@@ -24,7 +24,9 @@ const SESSION_EPOCH: Epoch = Epoch(1);
 pub(super) struct Stream {
     pub(super) next: Sequence,
     /// The epoch that was given last.
-    pub(super) epoch: Epoch,
+    epoch: Epoch,
+    /// Each epoch that was given, and where the log ended then.
+    pub(super) granted: Vec<(Epoch, Offset)>,
     /// Nothing may follow.
     pub(super) retired: bool,
     /// If it is a session: its ttl, and the log time until which it may not end. Milliseconds.
@@ -128,12 +130,13 @@ impl Reading {
 
     /// From here on, a producer's entries carry this epoch.
     fn grant(&mut self, id: ProducerId, epoch: Epoch) -> Result<(), Violation> {
-        let broker = self.broker;
+        let (broker, end) = (self.broker, Offset(self.end));
         let (producer, stream) = self.stream(id)?;
         if stream.retired {
             return violated(format!("{producer} is opened when it stands at {stream:?}"));
         }
         stream.epoch = epoch;
+        stream.granted.push((epoch, end));
         self.events.push(Event::Granted { broker, producer, epoch: epoch.0 });
         Ok(())
     }

@@ -36,8 +36,8 @@ enum Standing {
     Ends(Sequence),
     /// It is retired, or the session is over: there is an entry that ended it.
     Over,
-    /// This epoch was given.
-    Fenced { by: Epoch },
+    /// This epoch was given when the log ended here, and the stream reaches up to that number.
+    Fenced { by: Epoch, at: Offset, next: Sequence },
 }
 
 impl Standing {
@@ -45,7 +45,7 @@ impl Standing {
         match self {
             Self::Ends(next) => stream.retired && stream.next == next,
             Self::Over => stream.retired,
-            Self::Fenced { by } => stream.epoch >= by,
+            Self::Fenced { by, at, next } => stream.granted.contains(&(by, at)) && stream.next >= next,
         }
     }
 }
@@ -78,7 +78,7 @@ impl Recorder {
     pub(super) fn refused(&mut self, producer: &str, refusal: &Refusal) -> Result<(), Violation> {
         let standing = match refusal {
             Refusal::Retired | Refusal::SessionExpired => Standing::Over,
-            Refusal::Fenced { by, .. } => Standing::Fenced { by: *by },
+            Refusal::Fenced { by, at, next } => Standing::Fenced { by: *by, at: *at, next: *next },
             // Here a number has one content, for ever.
             Refusal::SequenceReused { .. } => {
                 return Err(Violation(format!(
@@ -240,8 +240,11 @@ mod tests {
             recorder.refused("a", refusal).map(|()| recorder)
         };
         let holds = |refusal, log: &Reading| says(&refusal).unwrap().check_told(log).is_ok();
-        let fenced = |by| Refusal::Fenced { by: Epoch(by), at: Offset(0), next: Sequence(0) };
-        assert!(holds(fenced(1), &opened()) && !holds(fenced(2), &opened()));
+        let fenced = |by, at, next| Refusal::Fenced { by: Epoch(by), at: Offset(at), next: Sequence(next) };
+        assert!(holds(fenced(1, 0, 0), &opened()));
+        assert!(!holds(fenced(2, 0, 0), &opened()), "that epoch was not given");
+        assert!(!holds(fenced(1, 1, 0), &opened()), "it was given elsewhere");
+        assert!(!holds(fenced(1, 0, 1), &opened()), "the stream does not reach so far");
         let mut over = opened();
         over.take(0, &Effect::Retire(Retiring { id: ProducerId(1), epoch: Epoch(1) })).unwrap();
         assert!(holds(Refusal::Retired, &over) && !holds(Refusal::Retired, &opened()));
