@@ -6,10 +6,10 @@
 //!              ▲ SIGKILL to the leader                 │ this long
 //! ```
 //!
-//! The clock is started before the signal is sent. What is measured is a record that was not on its way before: it is handed
-//! over as soon as the process is gone, by another client than those that make the load, and has to find out by itself that the leader is gone, and who comes after it. Then the
-//! dead broker is started again, and the next kill waits until it has caught up: each time all brokers are well, and any of
-//! the others can follow.
+//! The clock is started before the signal is sent. What is measured is a record that was not on its way before: it is
+//! handed over as soon as the process is gone, by another client than those that make the load, and has to find out by
+//! itself that the leader is gone, and who comes after it. Then the dead broker is started again, and the next kill waits
+//! until it has caught up: each time all brokers are well, and any of the others can follow.
 
 use std::{
     collections::VecDeque,

@@ -24,8 +24,8 @@ use crate::{
 const OTHER_FILES_MAX: u64 = 64;
 /// Most threads. Measured: 4, always. Count.
 const THREADS_MAX: u64 = 16;
-/// Most memory beside what producers have sent and nobody has read yet. Measured: 10 to 20 MiB under the usual load, 34 MiB with
-/// 200 producers that write without pause. A leak of 512 KiB at each of a thousand faults is found. Bytes.
+/// Most memory beside what producers have sent and nobody has read yet. Measured: 10 to 20 MiB under the usual load, 34
+/// MiB with 200 producers that write without pause. A leak of 512 KiB at each of a thousand faults is found. Bytes.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 /// So much of one producer's may wait in a broker: the window of its stream. Bytes.
 const WAITING_BYTES_MAX: u64 = 16 << 20;

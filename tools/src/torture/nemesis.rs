@@ -1,8 +1,8 @@
 //! What goes wrong, one thing after the other, by lot.
 //!
 //! Everything that is made to go wrong is made good again before the next thing, and the cluster has to become well: that
-//! is where a cluster that does not come back is found. At a quarter of its turns nothing happens. Often something happens to
-//! processes while the network is bad.
+//! is where a cluster that does not come back is found. At a quarter of its turns nothing happens. Often something
+//! happens to processes while the network is bad.
 
 use std::{
     collections::BTreeMap,

@@ -4,11 +4,11 @@
 //! How long they have to do is not known, so what has a limit is their silence. Without it a log that nobody can deliver
 //! would be waited for until somebody looks.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::{
     task::{JoinError, JoinSet},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::arena::ArenaError;
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::torture::writer::WriterError;
 
-    const SHORT: Vigil = Vigil { what: "nothing", patience: Duration::from_millis(200) };
+    const MINUTE: Vigil = Vigil { what: "nothing", patience: Duration::from_secs(60) };
 
     fn said(kept: Result<(), Failure>) -> String {
         match kept {
@@ -91,37 +91,37 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn silence_has_an_end() {
         let mut tasks = JoinSet::<Result<(), WriterError>>::new();
         tasks.spawn(pending());
-        let said = said(SHORT.keep(&mut tasks, || 7, || Ok(())).await);
+        let said = said(MINUTE.keep(&mut tasks, || 7, || Ok(())).await);
         assert!(said.contains("nothing"), "{said}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn who_does_something_is_waited_for() {
         let (heard, mut tasks) = (Arc::new(AtomicU64::new(0)), JoinSet::<Result<(), WriterError>>::new());
         let worker = Arc::clone(&heard);
         tasks.spawn(async move {
             for _ in 0..20 {
-                sleep(SHORT.patience / 10).await;
+                sleep(MINUTE.patience / 10).await;
                 worker.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
         });
-        let kept = SHORT.keep(&mut tasks, || heard.load(Ordering::Relaxed), || Ok(())).await;
+        let kept = MINUTE.keep(&mut tasks, || heard.load(Ordering::Relaxed), || Ok(())).await;
         kept.unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!(heard.load(Ordering::Relaxed), 20);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_broker_that_dies_ends_the_wait() {
         let mut tasks = JoinSet::<Result<(), WriterError>>::new();
         tasks.spawn(pending());
         let dead =
             || Err(ClusterError::Lives { id: sequor_client::protocol::BrokerId(2), waited: Duration::ZERO });
-        let said = said(Vigil { patience: Duration::MAX, ..SHORT }.keep(&mut tasks, || 7, dead).await);
+        let said = said(Vigil { patience: Duration::MAX, ..MINUTE }.keep(&mut tasks, || 7, dead).await);
         assert!(said.contains("broker 2"), "{said}");
     }
 }
