@@ -5,7 +5,8 @@ mod messages;
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::{collection::vec, prelude::*};
 use sequor_client::protocol::{
-    Append, Context, Feature, Field, Lookup, Refusal, Request, RequestId, Token,
+    Append, Context, Feature, Field, Lookup, Offset, Placed, Refusal, Request, RequestId, Response, Sequence,
+    Token,
     frame::{
         Decoder, FRAME_BYTES_MAX, Frame, FrameError, HEADER_BYTES, Kind, RawFrame, encode_client_hello,
         encode_request, encode_response, encode_server_hello,
@@ -105,14 +106,16 @@ fn what_is_reserved_is_refused_by_name() {
     }
 }
 
-/// A megabyte of places without batches would be a list of five.
+/// A megabyte of places without batches would be a list of many.
 #[test]
 fn a_delivery_of_nothing_but_places_is_not_believed() {
     let body = Bytes::from_static(&[0, 0, 0]);
     for (length, believed) in [(0, false), (63, false), (64, true)] {
-        let payload = [&[0; 8][..], &(length as u32).to_le_bytes(), &vec![1; length]].concat();
-        let frame = RawFrame { payload: payload.into(), ..raw_frame(Kind::Delivery, body.clone()) };
-        assert_eq!(frame.response().is_ok(), believed, "{length}");
+        let placed = Placed { offset: Offset(1), settled: Sequence(0), batch: vec![1; length].into() };
+        let frame = RawFrame { payload: placed.to_bytes(), ..raw_frame(Kind::Delivery, body.clone()) };
+        let Ok((_, Response::Delivery(delivery))) = frame.response() else { panic!("not a delivery") };
+        assert_eq!(delivery.placed().all(|placed| placed.is_ok()), believed, "{length}");
+        assert_eq!(delivery.placed().count(), 1);
     }
 }
 

@@ -69,11 +69,13 @@ impl Played {
         (broker, id, _): (BrokerId, RequestId, Offset),
         batches: &[(u64, &Bytes)],
     ) -> Vec<u64> {
-        let placed =
-            |(offset, batch): &(u64, &Bytes)| Placed { offset: Offset(*offset), batch: Bytes::clone(batch) };
-        let batches: Vec<_> = batches.iter().map(placed).collect();
-        let next = batches.last().unwrap().offset.plus(2);
-        let delivery = Delivery { next, end: Offset(100), names: Vec::new(), batches };
+        let placed = |(offset, batch): &(u64, &Bytes)| {
+            let (offset, settled) = (Offset(*offset), Sequence(0));
+            Placed { offset, settled, batch: Bytes::clone(batch) }.to_bytes()
+        };
+        let next = Offset(batches.last().unwrap().0 + 2);
+        let stretches = batches.iter().map(placed).collect();
+        let delivery = Delivery { next, end: Offset(100), names: Vec::new(), stretches };
         self.session.handle_response(self.now, broker, id, Response::Delivery(delivery));
         let mut taken = Vec::new();
         while let Some(event) = self.session.poll_event() {

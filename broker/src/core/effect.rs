@@ -16,7 +16,7 @@
 //!  | u64 | u64   | u64   | u64  | u64| u64   |  | u64| 16 bytes | u64 |  | u64 |
 //! ```
 //!
-//! All integers are little-endian. The numbers that the leader chose (`id` and `epoch`
+//! All integers are little-endian. An Append is a batch in its place, as it is delivered ([`placed`]). The numbers that the leader chose (`id` and `epoch`
 //! of an opening, `base`, `first`) are *stamps*: applying
 //! an effect chooses them again and compares. The batch is the producer's own bytes, with the producer's checksum.
 //! An entry without data is the no-op by which a new leader commits what its predecessors left.
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use sequor_client::protocol::batch::Batch;
 use sequor_client::protocol::limits::NAME_BYTES_MAX;
-use sequor_client::protocol::{Epoch, Instance, Offset, ProducerId, Refusal, Sequence};
+use sequor_client::protocol::{Epoch, Instance, Offset, Placed, ProducerId, Refusal, Sequence, placed};
 use thiserror::Error;
 
 /// The newest feature level that this build knows.
@@ -36,13 +36,13 @@ pub const ENVELOPE_BYTES: usize = 24;
 const FORMAT: u8 = 1;
 const EFFECT_HEADER_BYTES: usize = 8;
 const OPEN_FIXED_BYTES: usize = 32;
-const APPEND_FIXED_BYTES: usize = 16;
+const APPEND_FIXED_BYTES: usize = placed::PLACE_BYTES - EFFECT_HEADER_BYTES;
 const SEAL_BYTES: usize = 32;
 const RETIRE_BYTES: usize = 16;
 const SESSION_BYTES: usize = 32;
 const ID_BYTES: usize = 8;
 const KIND_OPEN: u16 = 1;
-const KIND_APPEND: u16 = 2;
+const KIND_APPEND: u16 = placed::KIND;
 const KIND_SEAL: u16 = 3;
 const KIND_RETIRE: u16 = 4;
 const KIND_SESSION: u16 = 5;
@@ -141,44 +141,48 @@ impl Effect {
     }
 
     fn encode(&self, out: &mut BytesMut) {
-        let length = self.bytes() - EFFECT_HEADER_BYTES;
-        out.put_u16_le(match self {
-            Self::Open(_) => KIND_OPEN,
-            Self::Append(_) => KIND_APPEND,
-            Self::Seal(_) => KIND_SEAL,
-            Self::Retire(_) => KIND_RETIRE,
-            Self::Session(_) => KIND_SESSION,
-            Self::Renew(_) => KIND_RENEW,
-            Self::Expire(_) => KIND_EXPIRE,
-        });
-        out.put_u16_le(0);
-        out.put_u32_le(u32::try_from(length).expect("an effect fits an entry of at most 1 MiB"));
         match self {
+            Self::Append(Written { base, settled, batch }) => {
+                Placed::put(out, *base, *settled, batch.bytes());
+            }
             Self::Open(opening) => {
+                self.put_header(KIND_OPEN, out);
                 out.put_u64_le(opening.id.0);
                 out.put_u64_le(opening.epoch.0);
                 out.put_slice(&opening.instance.0);
                 out.put_slice(opening.name.as_bytes());
             }
-            Self::Append(written) => {
-                out.put_u64_le(written.base.0);
-                out.put_u64_le(written.settled.0);
-                out.put_slice(written.batch.bytes());
-            }
             Self::Seal(Sealing { id, epoch, first, end }) => {
+                self.put_header(KIND_SEAL, out);
                 [id.0, epoch.0, first.0, end.0].into_iter().for_each(|number| out.put_u64_le(number));
             }
             Self::Retire(Retiring { id, epoch }) => {
+                self.put_header(KIND_RETIRE, out);
                 out.put_u64_le(id.0);
                 out.put_u64_le(epoch.0);
             }
             Self::Session(SessionOpening { id, instance, ttl_ms }) => {
+                self.put_header(KIND_SESSION, out);
                 out.put_u64_le(id.0);
                 out.put_slice(&instance.0);
                 out.put_u64_le(*ttl_ms);
             }
-            Self::Renew(id) | Self::Expire(id) => out.put_u64_le(id.0),
+            Self::Renew(id) => {
+                self.put_header(KIND_RENEW, out);
+                out.put_u64_le(id.0);
+            }
+            Self::Expire(id) => {
+                self.put_header(KIND_EXPIRE, out);
+                out.put_u64_le(id.0);
+            }
         }
+    }
+
+    fn put_header(&self, kind: u16, out: &mut BytesMut) {
+        let length = self.bytes() - EFFECT_HEADER_BYTES;
+        out.put_u16_le(kind);
+        out.put_u16_le(0);
+        out.put_u32_le(u32::try_from(length).expect("an effect fits an entry of at most 1 MiB"));
     }
 
     fn decode(kind: u16, mut body: Bytes) -> Result<Self, EntryError> {
@@ -322,6 +326,12 @@ impl Effects {
         }
         let envelope = Envelope { level, log_time_ms: u64_at(&data, 8), wall_ms: u64_at(&data, 16) };
         Ok(Self { envelope, left: u32_at(&data, 4), rest })
+    }
+
+    /// Bytes of the entry's data that are not read yet.
+    #[must_use]
+    pub fn left_bytes(&self) -> usize {
+        self.rest.len()
     }
 
     fn read(&mut self) -> Result<Effect, EntryError> {

@@ -1,12 +1,14 @@
 //! One reader of the log: committed records, in order, straight from the map.
 //!
-//! A subscription remembers the Raft index at which its next offset lies, so that reading on costs no search. Batches
-//! leave in their producer's bytes; the first one may begin before the offset that was asked for.
+//! A subscription remembers the Raft index at which its next offset lies, so that reading on costs no search. What leaves
+//! is the log itself: of each entry the stretch in which the batches lie, however many they are. The first one may begin
+//! before the offset that was asked for.
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use sequor_client::protocol::batch::Batch;
-use sequor_client::protocol::{Delivery, Offset, Placed, ProducerId, Refusal};
+use sequor_client::protocol::{Delivery, Offset, ProducerId, Refusal};
 use sequor_wal::{Index, Kind};
 
 use super::effect::{Effect, Effects, Written};
@@ -47,26 +49,39 @@ struct Parcel<'a> {
     delivery: Delivery,
     room_bytes: usize,
     names_bytes: usize,
+    /// It has a batch.
+    begun: bool,
     full: bool,
 }
 
 impl Parcel<'_> {
-    /// Takes a batch unless it is behind the reader, or the parcel is full. A parcel takes at least one batch.
-    fn take(&mut self, written: &Written, name: impl FnOnce(ProducerId) -> Option<String>) {
-        let (batch, after) = (&written.batch, written.base.plus(written.batch.count().into()));
+    /// Whether it takes a batch that has so many bytes in the log: unless that is behind the reader, or the parcel is full. A
+    /// parcel takes at least one batch.
+    fn takes(
+        &mut self,
+        written: &Written,
+        bytes: usize,
+        name: impl FnOnce(ProducerId) -> Option<String>,
+    ) -> bool {
+        let after = written.base.plus(written.batch.count().into());
         if after <= self.delivery.next {
-            return;
+            return false;
         }
-        let bytes = batch.bytes().len();
-        self.full = !self.delivery.batches.is_empty()
-            && (bytes > self.room_bytes || self.names_bytes >= NAMES_BYTES_MAX);
+        self.full = self.begun && (bytes > self.room_bytes || self.names_bytes >= NAMES_BYTES_MAX);
         if self.full {
-            return;
+            return false;
         }
-        self.tell(batch, name);
+        self.tell(&written.batch, name);
         self.room_bytes = self.room_bytes.saturating_sub(bytes);
-        self.delivery.batches.push(Placed { offset: written.base, batch: batch.bytes().clone() });
+        self.begun = true;
         self.delivery.next = after;
+        true
+    }
+
+    fn put(&mut self, stretch: Bytes) {
+        if !stretch.is_empty() {
+            self.delivery.stretches.push(stretch);
+        }
     }
 
     fn tell(&mut self, batch: &Batch, name: impl FnOnce(ProducerId) -> Option<String>) {
@@ -102,9 +117,10 @@ impl Core {
         let mut index = subscription.at.unwrap_or_else(|| self.positions.at_or_before(next));
         let mut parcel = Parcel {
             told: &mut subscription.told,
-            delivery: Delivery { next, end, names: Vec::new(), batches: Vec::new() },
+            delivery: Delivery { next, end, names: Vec::new(), stretches: Vec::new() },
             room_bytes: bytes_max,
             names_bytes: 0,
+            begun: false,
             full: false,
         };
         while parcel.delivery.next < end && index <= self.applied_index && parcel.room_bytes > 0 {
@@ -118,20 +134,36 @@ impl Core {
             }
             index += 1;
         }
-        let delivery = parcel.delivery;
+        let Parcel { delivery, begun, .. } = parcel;
         subscription.next = delivery.next;
         subscription.at = Some(index);
-        Ok(Some(delivery).filter(|delivery| !delivery.batches.is_empty()))
+        Ok(begun.then_some(delivery))
     }
 
-    /// Offers the batches of one entry.
+    /// Offers the batches of one entry. Those that lie side by side are one stretch.
     fn take_entry(&self, index: Index, parcel: &mut Parcel<'_>) -> Result<(), Halt> {
-        for written in self.written_at(index)? {
-            parcel.take(&written?, |id| self.applied.producers().name(id).map(ToString::to_string));
-            if parcel.full {
-                break;
+        let damaged = |cause| Halt::Entry { index, cause };
+        let data = self.effects_at(index)?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        let mut effects = Effects::open(data.clone()).map_err(damaged)?;
+        let mut stretch = 0..0;
+        while !parcel.full {
+            let begin = data.len() - effects.left_bytes();
+            let Some(effect) = effects.next() else { break };
+            let Effect::Append(written) = effect.map_err(damaged)? else { continue };
+            let end = data.len() - effects.left_bytes();
+            let name = |id| self.applied.producers().name(id).map(ToString::to_string);
+            if parcel.takes(&written, end - begin, name) {
+                if stretch.end != begin {
+                    parcel.put(data.slice(stretch));
+                    stretch = begin..begin;
+                }
+                stretch.end = end;
             }
         }
+        parcel.put(data.slice(stretch));
         Ok(())
     }
 
@@ -141,13 +173,18 @@ impl Core {
         index: Index,
     ) -> Result<impl Iterator<Item = Result<Written, Halt>>, Halt> {
         let damaged = move |cause| Halt::Entry { index, cause };
-        let entry = self.node.log().entry(index)?;
-        let has_effects = entry.kind == Kind::Normal && !entry.data.is_empty();
-        let effects = has_effects.then(|| Effects::open(entry.data)).transpose().map_err(damaged)?;
+        let data = self.effects_at(index)?;
+        let effects = (!data.is_empty()).then(|| Effects::open(data)).transpose().map_err(damaged)?;
         Ok(effects.into_iter().flatten().filter_map(move |effect| match effect {
             Ok(Effect::Append(written)) => Some(Ok(written)),
             Ok(_) => None,
             Err(cause) => Some(Err(damaged(cause))),
         }))
+    }
+
+    /// The data of one entry, straight from the log; nothing if it has no effects.
+    fn effects_at(&self, index: Index) -> Result<Bytes, Halt> {
+        let entry = self.node.log().entry(index)?;
+        Ok(if entry.kind == Kind::Normal { entry.data } else { Bytes::new() })
     }
 }

@@ -115,7 +115,7 @@ async fn write(
         Ok(frame) => frame,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let mut chunks: Vec<_> = frame.into_chunks().collect();
+    let mut chunks = frame::gather(std::iter::once(frame));
     send.write_all_chunks(&mut chunks).await?;
     Ok(Ok(()))
 }

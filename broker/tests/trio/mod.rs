@@ -150,12 +150,15 @@ impl Trio {
     }
 
     pub(crate) fn open(&mut self, name: &str) -> ProducerId {
-        let open = Open { name: name.into(), instance: Instance([1; 16]), expected_epoch: Epoch(0) };
-        match self.call(Request::Open(open)) {
+        match self.call(open(name)) {
             Response::Opened(producer) => producer.id,
             other => panic!("not opened: {other:?}"),
         }
     }
+}
+
+pub(crate) fn open(name: &str) -> Request {
+    Request::Open(Open { name: name.into(), instance: Instance([1; 16]), expected_epoch: Epoch(0) })
 }
 
 pub(crate) fn genesis() -> Genesis {

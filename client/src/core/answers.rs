@@ -12,7 +12,7 @@ use super::{
     producer::{News, Producer},
     session::{Owned, Owner, Session},
 };
-use crate::protocol::{BrokerId, Class, HighWater, Offset, Refusal, RequestId, Response, Sequence};
+use crate::protocol::{BrokerId, Class, Delivery, HighWater, Offset, Refusal, RequestId, Response, Sequence};
 
 impl Session {
     /// Takes the answer to an attempt, or a frame of a subscription.
@@ -181,8 +181,8 @@ impl Session {
         let Some(consumer) = self.consumers.get_mut(&subscription) else { return };
         match response {
             Response::Delivery(delivery) => {
-                let (names, end) = (delivery.names.clone(), delivery.end);
-                let (batches, sound) = consumer.delivered(delivery);
+                let (batches, sound) = consumer.delivered(&delivery);
+                let Delivery { names, end, .. } = delivery;
                 let doubt = sound.err().map(|unsound| consumer.doubt(owned.broker, unsound));
                 if doubt.is_none() || !batches.is_empty() {
                     self.events.push_back(Event::Records { subscription, batches, names, end });

@@ -67,12 +67,13 @@ impl Consumer {
     }
 
     /// Takes a delivery up to what cannot be believed, and says what that is.
-    pub(super) fn delivered(&mut self, delivery: Delivery) -> (Vec<Placed>, Result<(), Unsound>) {
+    pub(super) fn delivered(&mut self, delivery: &Delivery) -> (Vec<Placed>, Result<(), Unsound>) {
         let before = self.position;
-        let mut batches = Vec::with_capacity(delivery.batches.len());
+        let mut batches = Vec::new();
         let mut sound = Ok(());
-        for placed in delivery.batches {
-            match self.next(placed, batches.is_empty()) {
+        for placed in delivery.placed() {
+            let placed = placed.map_err(|why| Unsound::Unreadable(self.position, why));
+            match placed.and_then(|placed| self.next(placed, batches.is_empty())) {
                 Ok(placed) => batches.push(placed),
                 Err(unsound) => {
                     sound = Err(unsound);
@@ -93,7 +94,7 @@ impl Consumer {
     /// Takes the next batch of a delivery, and moves the position behind it.
     fn next(
         &mut self,
-        protocol::Placed { offset, batch }: protocol::Placed,
+        protocol::Placed { offset, batch, .. }: protocol::Placed,
         is_first: bool,
     ) -> Result<Placed, Unsound> {
         let batch = read(batch).map_err(|why| Unsound::Unreadable(offset, why))?;
@@ -136,7 +137,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::protocol::{Epoch, ProducerId, Sequence, batch::BatchBuilder};
+    use crate::protocol::{Epoch, Field, ProducerId, Sequence, batch::BatchBuilder};
 
     fn batch(count: usize) -> Bytes {
         let mut builder = BatchBuilder::new();
@@ -146,25 +147,25 @@ mod tests {
 
     fn delivery(batches: &[(u64, usize)]) -> Delivery {
         let end = batches.last().map_or(0, |(offset, count)| offset + *count as u64);
-        let placed = |(offset, count): &(u64, usize)| protocol::Placed {
-            offset: Offset(*offset),
-            batch: batch(*count),
+        let placed = |(offset, count): &(u64, usize)| {
+            let (offset, settled) = (Offset(*offset), Sequence(0));
+            protocol::Placed { offset, settled, batch: batch(*count) }.to_bytes()
         };
-        let batches = batches.iter().map(placed).collect();
-        Delivery { next: Offset(end), end: Offset(end), names: Vec::new(), batches }
+        let stretches = batches.iter().map(placed).collect();
+        Delivery { next: Offset(end), end: Offset(end), names: Vec::new(), stretches }
     }
 
     #[test]
     fn the_first_batch_is_trimmed_to_the_offset_asked_for() {
         let mut consumer = Consumer::new(Offset(12));
-        let (batches, sound) = consumer.delivered(delivery(&[(10, 5), (15, 1)]));
+        let (batches, sound) = consumer.delivered(&delivery(&[(10, 5), (15, 1)]));
         assert_eq!(sound, Ok(()));
         assert_eq!(batches.iter().map(|batch| batch.skip).collect::<Vec<_>>(), [2, 0]);
         assert_eq!(consumer.position(), Offset(16));
     }
 
     /// What is taken of these batches from offset 10 on: how many, the position then, and what was not believed.
-    fn taken(delivery: Delivery) -> (usize, u64, Result<(), Unsound>) {
+    fn taken(delivery: &Delivery) -> (usize, u64, Result<(), Unsound>) {
         let mut consumer = Consumer::new(Offset(10));
         let (batches, sound) = consumer.delivered(delivery);
         (batches.len(), consumer.position().0, sound)
@@ -173,31 +174,31 @@ mod tests {
     #[test]
     fn a_gap_is_not_believed() {
         let misplaced = |offset| Err(Unsound::Misplaced(Offset(offset)));
-        assert_eq!(taken(delivery(&[(11, 1)])), (0, 10, misplaced(11)));
+        assert_eq!(taken(&delivery(&[(11, 1)])), (0, 10, misplaced(11)));
         assert_eq!(
-            taken(delivery(&[(10, 1), (12, 1)])),
+            taken(&delivery(&[(10, 1), (12, 1)])),
             (1, 11, misplaced(12)),
             "what comes before it is taken"
         );
         let ahead = Delivery { next: Offset(13), ..delivery(&[(10, 1)]) };
-        assert_eq!(taken(ahead), (1, 11, misplaced(13)), "the next delivery would begin behind a gap");
+        assert_eq!(taken(&ahead), (1, 11, misplaced(13)), "the next delivery would begin behind a gap");
     }
 
     #[test]
     fn a_repetition_is_not_believed() {
         let misplaced = |offset| Err(Unsound::Misplaced(Offset(offset)));
-        assert_eq!(taken(delivery(&[(8, 2)])), (0, 10, misplaced(8)));
-        assert_eq!(taken(delivery(&[(10, 2), (11, 2)])), (1, 12, misplaced(11)));
-        assert_eq!(taken(delivery(&[(10, 2), (10, 2)])), (1, 12, misplaced(10)));
+        assert_eq!(taken(&delivery(&[(8, 2)])), (0, 10, misplaced(8)));
+        assert_eq!(taken(&delivery(&[(10, 2), (11, 2)])), (1, 12, misplaced(11)));
+        assert_eq!(taken(&delivery(&[(10, 2), (10, 2)])), (1, 12, misplaced(10)));
     }
 
     #[test]
     fn a_batch_with_a_flipped_bit_is_not_believed() {
         let mut delivery = delivery(&[(10, 3), (13, 3), (16, 1)]);
-        let mut bytes = delivery.batches[1].batch.to_vec();
+        let mut bytes = delivery.stretches[1].to_vec();
         *bytes.last_mut().unwrap() ^= 1;
-        delivery.batches[1].batch = bytes.into();
-        let (count, position, sound) = taken(delivery);
+        delivery.stretches[1] = bytes.into();
+        let (count, position, sound) = taken(&delivery);
         assert_eq!((count, position), (1, 13), "what comes before it is taken");
         assert!(
             matches!(sound, Err(Unsound::Unreadable(Offset(13), Refusal::BadChecksum { .. }))),
@@ -206,11 +207,19 @@ mod tests {
     }
 
     #[test]
+    fn a_stretch_that_is_none_is_not_believed() {
+        let mut delivery = delivery(&[(10, 3), (13, 3), (16, 1)]);
+        delivery.stretches[1] = Bytes::from_static(&[0; 100]);
+        let malformed = Refusal::Malformed { what: Field::Batch };
+        assert_eq!(taken(&delivery), (1, 13, Err(Unsound::Unreadable(Offset(13), malformed))));
+    }
+
+    #[test]
     fn each_position_is_doubted_once() {
         let mut consumer = Consumer::new(Offset(10));
         let doubt = |consumer: &mut Consumer| consumer.doubt(BrokerId(1), Unsound::Misplaced(Offset(99)));
         assert_eq!(doubt(&mut consumer), Ok(()));
-        assert_eq!(consumer.delivered(delivery(&[(10, 1)])).1, Ok(()));
+        assert_eq!(consumer.delivered(&delivery(&[(10, 1)])).1, Ok(()));
         assert_eq!(doubt(&mut consumer), Ok(()), "it got further");
         let (expected, found) = (Offset(11), Offset(99));
         let given_up = SubscriptionFailure::Misplaced { expected, broker: BrokerId(1), found };
@@ -220,8 +229,8 @@ mod tests {
     #[test]
     fn an_empty_delivery_moves_nothing() {
         let mut consumer = Consumer::new(Offset(7));
-        let delivery = Delivery { next: Offset(7), end: Offset(7), names: Vec::new(), batches: Vec::new() };
-        assert_eq!(consumer.delivered(delivery), (Vec::new(), Ok(())));
+        let delivery = Delivery { next: Offset(7), end: Offset(7), names: Vec::new(), stretches: Vec::new() };
+        assert_eq!(consumer.delivered(&delivery), (Vec::new(), Ok(())));
         assert_eq!(consumer.position(), Offset(7));
     }
 }

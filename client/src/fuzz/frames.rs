@@ -4,7 +4,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::protocol::{
-    Refusal, RequestId, Response,
+    Delivery, Placed, Refusal, RequestId, Response,
     frame::{
         Decoder, FRAME_BYTES_MAX, Frame, FrameError, HEADER_BYTES, RawFrame, encode_client_hello,
         encode_request, encode_response, encode_server_hello,
@@ -110,8 +110,10 @@ fn judge(frame: &RawFrame, bytes: &[u8]) {
     }
     if let Ok((id, response)) = frame.clone().response() {
         let written = encode_response(id, &response).expect("what a client reads, a broker may send");
-        if let Response::Refused(refusal) = &response {
-            assert!(!refusal.to_string().is_empty());
+        match &response {
+            Response::Refused(refusal) => assert!(!refusal.to_string().is_empty()),
+            Response::Delivery(delivery) => take_apart(delivery),
+            _ => {}
         }
         assert_eq!(usual(written, bytes).response(), Ok((id, response)));
     }
@@ -126,6 +128,15 @@ fn judge(frame: &RawFrame, bytes: &[u8]) {
         let written = encode_server_hello(&hello).expect("a hello that was read fits a frame");
         assert_eq!(reread(written).server_hello(), Ok(hello));
     }
+}
+
+/// The batches of a delivery are what its stretches are made of, up to where one of them is none.
+fn take_apart(delivery: &Delivery) {
+    let sound: Vec<_> = delivery.placed().map_while(Result::ok).collect();
+    let again: Vec<u8> = sound.iter().flat_map(Placed::to_bytes).collect();
+    let stretches = delivery.stretches.concat();
+    assert!(stretches.starts_with(&again));
+    assert_eq!(stretches.len() == again.len(), delivery.placed().all(|placed| placed.is_ok()));
 }
 
 /// A broker can tell why it refuses.

@@ -11,14 +11,13 @@
 //! and answers may end with more than their reader knows; a request may not, because a broker must not ignore a wish.
 //! The context has its length in front so that it, too, has an end to grow at.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     Acks, Append, ClientHello, Context, Delivery, Feature, Field, KeepAlive, List, Lookup, Offset, Open,
-    OpenSession, Placed, ProducerId, Refusal, Request, RequestId, Resolve, Response, Retire, Sequence,
-    ServerHello, Subscribe, batch,
-    frame::{Frame, FrameError, Kind, PLACE_BYTES, RawFrame, payload_bytes_max, within},
+    OpenSession, ProducerId, Refusal, Request, RequestId, Resolve, Response, Retire, Sequence, ServerHello,
+    Subscribe,
+    frame::{Frame, FrameError, Kind, RawFrame, payload_bytes_max, within},
     limits::{
         BATCH_BYTES_MAX, DEADLINE_MS_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN,
         SOFTWARE_BYTES_MAX, TOKENS_MAX,
@@ -114,17 +113,9 @@ pub fn encode_response(id: RequestId, response: &Response) -> Result<Frame, Refu
 }
 
 fn encode_delivery(id: RequestId, delivery: &Delivery) -> Result<Frame, Refusal> {
-    let Delivery { next, end, names, batches } = delivery;
+    let Delivery { next, end, names, stretches } = delivery;
     let body = postcard_of(&DeliveryBody { next: *next, end: *end, names: names.clone() });
-    let mut places = BytesMut::with_capacity(batches.len() * PLACE_BYTES);
-    let mut payload = Vec::with_capacity(batches.len() * 2);
-    for placed in batches {
-        places.put_u64_le(placed.offset.0);
-        places.put_u32_le(placed.batch.len() as u32);
-        payload.push(places.split().freeze());
-        payload.push(placed.batch.clone());
-    }
-    Frame::build(Kind::Delivery, id, &body, payload)
+    Frame::build(Kind::Delivery, id, &body, stretches.clone())
 }
 
 fn postcard_of<T: Serialize>(value: &T) -> Vec<u8> {
@@ -202,7 +193,7 @@ impl RawFrame {
             Kind::Refused => Response::Refused(at_least(body)?),
             Kind::Delivery => {
                 let DeliveryBody { next, end, names } = at_least(body)?;
-                Response::Delivery(Delivery { next, end, names, batches: placed(self.payload)? })
+                Response::Delivery(Delivery { next, end, names, stretches: vec![self.payload] })
             }
             _ => return None,
         })
@@ -263,22 +254,6 @@ fn exactly<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
 /// What is known of it; there may be more.
 fn at_least<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     postcard::from_bytes(bytes).ok()
-}
-
-/// The batches of a delivery. None is shorter than the header of one, so that their list takes less memory than they do.
-fn placed(mut payload: Bytes) -> Option<Vec<Placed>> {
-    let mut batches = Vec::new();
-    while !payload.is_empty() {
-        if payload.len() < PLACE_BYTES {
-            return None;
-        }
-        let (offset, len) = (Offset(payload.get_u64_le()), payload.get_u32_le() as usize);
-        if !(batch::HEADER_BYTES..=payload.len()).contains(&len) {
-            return None;
-        }
-        batches.push(Placed { offset, batch: payload.split_to(len) });
-    }
-    Some(batches)
 }
 
 fn check_context(context: &Context) -> Result<(), Refusal> {

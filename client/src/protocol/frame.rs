@@ -8,8 +8,7 @@
 //!   16  body length u32
 //!   20  crc u32         CRC-32 of bytes 0 to 20 and the body
 //!   24  body            postcard; a request's body begins with the length of its context, and the context
-//!       payload         raw: one batch (Append), or for each batch of a Delivery
-//!                         offset u64 | length u32 | batch
+//!       payload         raw: one batch (Append), or the batches of a Delivery, each in its place (`placed.rs`)
 //! ```
 //!
 //! Numbers in the header are little-endian. The checksum leaves the payload out because a batch brings its own, which
@@ -40,8 +39,6 @@ const PAYLOAD_BYTES_MAX: usize =
     if BATCH_BYTES_MAX > DELIVERY_BYTES_MAX { BATCH_BYTES_MAX } else { DELIVERY_BYTES_MAX };
 /// Largest frame. Bytes.
 pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX + PAYLOAD_BYTES_MAX;
-/// Offset and length in front of each batch of a delivery. Bytes.
-pub const PLACE_BYTES: usize = 12;
 
 /// What a frame is. Answers have the highest bit set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,19 +192,19 @@ impl Frame {
     }
 }
 
-/// Largest frame that is copied to lie beside others. Bytes.
-const GATHERED_FRAME_BYTES_MAX: usize = 4 << 10;
+/// Largest piece that is copied to lie beside others. Bytes.
+const GATHERED_BYTES_MAX: usize = 4 << 10;
 
-/// Frames as the chunks to write. Small ones are copied side by side into one chunk: what sends them walks its chunks for
-/// each packet, and a thousand small requests in flight would be thousands of them. Large payloads are not copied.
+/// Frames as the chunks to write. Small pieces are copied side by side into one chunk: what sends them walks its chunks for
+/// each packet, and a thousand small requests in flight would be thousands of them. Large ones are not copied.
 pub fn gather(frames: impl Iterator<Item = Frame>) -> Vec<Bytes> {
     let (mut chunks, mut small) = (Vec::new(), BytesMut::new());
-    for frame in frames {
-        if frame.len() <= GATHERED_FRAME_BYTES_MAX {
-            frame.into_chunks().for_each(|chunk| small.extend_from_slice(&chunk));
+    for piece in frames.flat_map(Frame::into_chunks) {
+        if piece.len() <= GATHERED_BYTES_MAX {
+            small.extend_from_slice(&piece);
         } else {
             chunks.extend((!small.is_empty()).then(|| small.split().freeze()));
-            chunks.extend(frame.into_chunks());
+            chunks.push(piece);
         }
     }
     chunks.extend((!small.is_empty()).then(|| small.freeze()));

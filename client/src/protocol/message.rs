@@ -12,11 +12,13 @@
 //! would change what is done, and has no meaning in this version yet, is never ignored: a broker refuses a request that
 //! uses it, by name ([`Refusal::Unsupported`]).
 
+use std::iter;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BrokerId, ClusterId, Epoch, Feature, Incarnation, Instance, Lineage, Offset, ProducerId, Refusal,
+    BrokerId, ClusterId, Epoch, Feature, Incarnation, Instance, Lineage, Offset, Placed, ProducerId, Refusal,
     Revision, Sequence, Token,
 };
 
@@ -522,22 +524,25 @@ pub struct Counters {
 /// The next records of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Offset after the last record in `batches`.
+    /// Offset after the last record in `stretches`.
     pub next: Offset,
     /// End offset of the log as the broker knows it.
     pub end: Offset,
     /// Names of producers that this subscription has not been told yet.
     pub names: Vec<(ProducerId, String)>,
-    /// Whole batches in order, each with the offset of its first record. The first may begin before the offset that
+    /// Whole batches in order, each in its place, in stretches of the log. The first may begin before the offset that
     /// was asked for: a batch is delivered as its producer made it.
-    pub batches: Vec<Placed>,
+    pub stretches: Vec<Bytes>,
 }
 
-/// A batch in its place in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placed {
-    /// Offset of its first record.
-    pub offset: Offset,
-    /// The batch, in the producer's bytes.
-    pub batch: Bytes,
+impl Delivery {
+    /// Its batches, one after the other.
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`] where a stretch is none; what follows in it is left out.
+    pub fn placed(&self) -> impl Iterator<Item = Result<Placed, Refusal>> {
+        self.stretches.iter().cloned().flat_map(|mut stretch| {
+            iter::from_fn(move || (!stretch.is_empty()).then(|| Placed::take(&mut stretch)))
+        })
+    }
 }

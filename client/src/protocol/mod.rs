@@ -6,6 +6,7 @@
 //! | `limits.rs` | every bound, with its unit |
 //! | `record.rs` | one record: what a user says |
 //! | `batch.rs` | a batch of records: what a producer says |
+//! | `placed.rs` | a batch in its place in the log |
 //! | `message.rs` | requests and answers |
 //! | `body.rs` | the bytes of each message |
 //! | `frame.rs` | how they follow one another on a stream |
@@ -21,9 +22,11 @@ pub mod frame;
 mod ids;
 pub mod limits;
 mod message;
+pub mod placed;
 mod record;
 
 pub use codec::Codec;
 pub use error::*;
 pub use ids::*;
 pub use message::*;
+pub use placed::Placed;

@@ -170,9 +170,13 @@ pub(crate) fn responses() -> Vec<(&'static str, Response)> {
         next: Offset(904),
         end: Offset(908),
         names: vec![(ProducerId(0x0102), "migrations/db7".into())],
-        batches: vec![
-            Placed { offset: Offset(900), batch: batch() },
-            Placed { offset: Offset(903), batch: small_batch() },
+        stretches: vec![
+            [
+                Placed { offset: Offset(900), settled: Sequence(520), batch: batch() }.to_bytes(),
+                Placed { offset: Offset(903), settled: Sequence(523), batch: small_batch() }.to_bytes(),
+            ]
+            .concat()
+            .into(),
         ],
     };
     vec![

@@ -156,12 +156,17 @@ impl Cluster {
         let wanted = self.log.iter().filter(|(offset, batch)| offset.plus(batch.count().into()) > from);
         let batches: Vec<_> = wanted
             .take(3)
-            .map(|(offset, batch)| Placed { offset: *offset, batch: batch.bytes().clone() })
+            .map(|(offset, batch)| Placed {
+                offset: *offset,
+                settled: Sequence(0),
+                batch: batch.bytes().clone(),
+            })
             .collect();
         let last = batches.last()?.offset;
         let next =
             self.log.iter().find(|(offset, _)| *offset > last).map_or(self.end(), |(offset, _)| *offset);
-        Some(Delivery { next, end: self.end(), names: Vec::new(), batches })
+        let stretches = batches.iter().map(Placed::to_bytes).collect();
+        Some(Delivery { next, end: self.end(), names: Vec::new(), stretches })
     }
 }
 

@@ -162,7 +162,8 @@ impl Tail {
         loop {
             match self.0.response().await.1 {
                 Response::Delivery(delivery) => {
-                    for placed in delivery.batches {
+                    for placed in delivery.placed() {
+                        let placed = placed.unwrap();
                         assert!(read.insert(placed.offset, placed.batch).is_none(), "delivered twice");
                     }
                     if delivery.next >= end {

@@ -32,10 +32,10 @@ impl Reader {
     /// A delivery arrives.
     pub(super) fn take(&mut self, delivery: &Delivery) -> Result<(), Violation> {
         self.on_their_way -= 1;
-        for placed in &delivery.batches {
-            let batch = Batch::parse(placed.batch.clone()).map_err(|why| {
-                Violation(format!("what is delivered at {} is unsound: {why}", placed.offset))
-            })?;
+        for placed in delivery.placed() {
+            let unsound = |why| Violation(format!("what is delivered at {} is unsound: {why}", self.arrived));
+            let placed = placed.map_err(unsound)?;
+            let batch = Batch::parse(placed.batch).map_err(unsound)?;
             let after = placed.offset.plus(batch.count().into());
             let follows = placed.offset == self.arrived
                 || (self.is_fresh && placed.offset < self.arrived && self.arrived < after);
@@ -47,7 +47,7 @@ impl Reader {
             }
             (self.arrived, self.is_fresh) = (after, false);
         }
-        if delivery.next != self.arrived && !delivery.batches.is_empty() {
+        if delivery.next != self.arrived && !delivery.stretches.is_empty() {
             return Err(Violation(format!(
                 "a delivery up to {} says that it ends at {}",
                 self.arrived, delivery.next
@@ -72,10 +72,10 @@ mod tests {
     }
 
     fn delivery(offset: u64, batch: &Bytes) -> Delivery {
-        let placed = Placed { offset: Offset(offset), batch: batch.clone() };
+        let placed = Placed { offset: Offset(offset), settled: Sequence(0), batch: batch.clone() };
         let count = Batch::parse(batch.clone()).map_or(0, |batch| batch.count());
         let next = Offset(offset + u64::from(count));
-        Delivery { next, end: next, names: Vec::new(), batches: vec![placed] }
+        Delivery { next, end: next, names: Vec::new(), stretches: vec![placed.to_bytes()] }
     }
 
     /// Whether a reader from `from` on is content with these batches, each in a delivery of its own.
