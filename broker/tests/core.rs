@@ -293,6 +293,17 @@ fn what_lies_side_by_side_in_an_entry_is_delivered_in_one_stretch() {
     assert_eq!(shapes(4, 1 << 20), [2, 4], "what is behind the reader is left out");
     assert_eq!(shapes(4, 3 * bytes), [2, 1], "and so is what does not fit");
     assert_eq!(shapes(8, 1), [1], "but for one batch, which always does");
+    for (at_once, expected) in [(3, &[3, 3, 3, 1][..]), (4, &[4, 2, 2, 2]), (5, &[5, 1, 4]), (10, &[6, 4])] {
+        let (mut subscription, mut next, mut stretches) = (Subscription::new(Offset(0)), 0, Vec::new());
+        while let Some(delivery) = trio.core(1).deliver(&mut subscription, at_once * bytes).unwrap() {
+            for placed in delivery.placed() {
+                assert_eq!(placed.unwrap().offset, Offset(next), "each once, in order");
+                next += 1;
+            }
+            stretches.extend(delivery.stretches.iter().map(|stretch| stretch.len() / bytes));
+        }
+        assert_eq!((next, &stretches[..]), (10, expected), "{at_once} at once");
+    }
 }
 
 #[test]

@@ -74,7 +74,8 @@ fn run(walls_ms: &[u64]) -> (Seen, Vec<u64>) {
     let mut subscription = Subscription::new(Offset(0));
     let mut records = Vec::new();
     while let Some(delivery) = trio.core(1).deliver(&mut subscription, 1 << 20).unwrap() {
-        for placed in delivery.batches {
+        for placed in delivery.placed() {
+            let placed = placed.unwrap();
             let batch = Batch::parse(placed.batch).unwrap();
             records.extend(
                 (placed.offset.0..)

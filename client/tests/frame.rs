@@ -106,7 +106,6 @@ fn what_is_reserved_is_refused_by_name() {
     }
 }
 
-/// A megabyte of places without batches would be a list of many.
 #[test]
 fn a_delivery_of_nothing_but_places_is_not_believed() {
     let body = Bytes::from_static(&[0, 0, 0]);

@@ -75,6 +75,16 @@ impl Played {
         };
         let next = Offset(batches.last().unwrap().0 + 2);
         let stretches = batches.iter().map(placed).collect();
+        self.deliver_stretches((broker, id), next, stretches)
+    }
+
+    /// The same with whatever bytes in the place of batches.
+    fn deliver_stretches(
+        &mut self,
+        (broker, id): (BrokerId, RequestId),
+        next: Offset,
+        stretches: Vec<Bytes>,
+    ) -> Vec<u64> {
         let delivery = Delivery { next, end: Offset(100), names: Vec::new(), stretches };
         self.session.handle_response(self.now, broker, id, Response::Delivery(delivery));
         let mut taken = Vec::new();
@@ -163,6 +173,37 @@ fn what_everybody_has_damaged_ends_the_subscription_with_what_was_found() {
         assert!(said.contains("offset 6") && said.contains(advice), "{said}");
         assert_eq!(played.stream(), None, "it asks no more");
         assert_eq!(played.session.position(played.key), None);
+    }
+}
+
+#[test]
+fn what_is_no_batch_in_its_place_ends_the_subscription_too() {
+    let good = Placed { offset: Offset(4), settled: Sequence(0), batch: good() }.to_bytes();
+    let unsupported = |what| Refusal::Unsupported { what };
+    let cases = [
+        (0, unsupported(Feature::Place(9)), "written by a newer version"),
+        (2, unsupported(Feature::Flags(9)), "written by a newer version"),
+        (4, Refusal::Malformed { what: Field::Batch }, "`sequor wal verify`"),
+    ];
+    for (at, expected, advice) in cases {
+        let mut bad = good.to_vec();
+        bad[at] = 9;
+        let stretch = Bytes::from([good.clone(), bad.into(), good.clone()].concat());
+        let mut played = Played::subscribe(4);
+        let (first, id, _) = played.stream().unwrap();
+        assert_eq!(played.deliver_stretches((first, id), Offset(10), vec![stretch.clone()]), [4]);
+        assert_eq!(played.ended(), None, "not for what one connection says");
+        let (second, id, from) = played.stream().unwrap();
+        assert_eq!((&*played.given_up, from), (&[first][..], Offset(6)), "over a new connection");
+        let taken = played.deliver_stretches((second, id), Offset(10), vec![stretch.slice(good.len()..)]);
+        assert_eq!(taken, [0; 0]);
+        let why = played.ended().unwrap().clone();
+        assert_eq!(
+            why,
+            SubscriptionFailure::Unreadable { offset: Offset(6), broker: second, found: expected }
+        );
+        assert!(why.to_string().contains(advice), "{why}");
+        assert_eq!(played.stream(), None, "it asks no more");
     }
 }
 

@@ -5,10 +5,10 @@
 //!  | format | flags | level  | effects | log time   | wall time | effect … effect |
 //!  | u8 = 1 | u8 = 0| u16    | u32     | u64 ms     | u64 ms    |                 |
 //!
-//!  effect                        Open body                              Append body
-//!  0      2       4        8     0    8       16         32             0       8         16
-//!  | kind | flags | length |     | id | epoch | instance | name |       | base  | settled | batch … |
-//!  | u16  | u16=0 | u32    |     | u64| u64   | 16 bytes | UTF-8|       | u64   | u64     |         |
+//!  effect                        Open body
+//!  0      2       4        8     0    8       16         32
+//!  | kind | flags | length |     | id | epoch | instance | name |
+//!  | u16  | u16=0 | u32    |     | u64| u64   | 16 bytes | UTF-8|
 //!
 //!  Seal body                    Retire body     Session body             Renew, Expire body
 //!  0     8       16      24     0    8          0    8          24       0
@@ -16,10 +16,10 @@
 //!  | u64 | u64   | u64   | u64  | u64| u64   |  | u64| 16 bytes | u64 |  | u64 |
 //! ```
 //!
-//! All integers are little-endian. An Append is a batch in its place, as it is delivered ([`placed`]). The numbers that the leader chose (`id` and `epoch`
-//! of an opening, `base`, `first`) are *stamps*: applying
-//! an effect chooses them again and compares. The batch is the producer's own bytes, with the producer's checksum.
-//! An entry without data is the no-op by which a new leader commits what its predecessors left.
+//! All integers are little-endian. An Append is drawn in [`placed`]: it is delivered to readers as it lies here. The
+//! numbers that the leader chose (`id` and `epoch` of an opening, the offset of a batch, `first`) are *stamps*: applying an
+//! effect chooses them again and compares. The batch is the producer's own bytes, with the producer's checksum. An entry
+//! without data is the no-op by which a new leader commits what its predecessors left.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! One reader of the log: committed records, in order, straight from the map.
 //!
 //! A subscription remembers the Raft index at which its next offset lies, so that reading on costs no search. What leaves
-//! is the log itself: of each entry the stretch in which the batches lie, however many they are. The first one may begin
-//! before the offset that was asked for.
+//! is the log itself: of each entry the stretches in which batches lie side by side. The first batch may begin before the
+//! offset that was asked for.
 
 use std::collections::BTreeSet;
 
@@ -55,9 +55,9 @@ struct Parcel<'a> {
 }
 
 impl Parcel<'_> {
-    /// Whether it takes a batch that has so many bytes in the log: unless that is behind the reader, or the parcel is full. A
-    /// parcel takes at least one batch.
-    fn takes(
+    /// Takes a batch that has so many bytes in the log, unless it is behind the reader or the parcel is full, and says
+    /// whether it did. A parcel takes at least one batch.
+    fn take(
         &mut self,
         written: &Written,
         bytes: usize,
@@ -155,7 +155,7 @@ impl Core {
             let Effect::Append(written) = effect.map_err(damaged)? else { continue };
             let end = data.len() - effects.left_bytes();
             let name = |id| self.applied.producers().name(id).map(ToString::to_string);
-            if parcel.takes(&written, end - begin, name) {
+            if parcel.take(&written, end - begin, name) {
                 if stretch.end != begin {
                     parcel.put(data.slice(stretch));
                     stretch = begin..begin;

@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_stretch_that_is_none_is_not_believed() {
         let mut delivery = delivery(&[(10, 3), (13, 3), (16, 1)]);
-        delivery.stretches[1] = Bytes::from_static(&[0; 100]);
+        delivery.stretches[1].truncate(80);
         let malformed = Refusal::Malformed { what: Field::Batch };
         assert_eq!(taken(&delivery), (1, 13, Err(Unsound::Unreadable(Offset(13), malformed))));
     }

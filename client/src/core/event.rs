@@ -298,7 +298,7 @@ pub enum SubscriptionFailure {
          delivered it like this once more. All records before it were given out. {}", advice(.found)
     )]
     Unreadable {
-        /// Offset of its first record.
+        /// Offset of its first record; where not even that can be read, the one that comes next.
         offset: Offset,
         /// Who delivered it the second time.
         broker: BrokerId,

@@ -314,6 +314,8 @@ pub enum Feature {
     KeyValue,
     /// A subscription served by a broker that does not lead.
     FollowerReads,
+    /// What lies in a stretch of the log.
+    Place(u16),
 }
 
 impl std::fmt::Display for Feature {
@@ -331,6 +333,7 @@ impl std::fmt::Display for Feature {
             Self::ExpectEnd => f.write_str("an expected end offset"),
             Self::KeyValue => f.write_str("the key-value view"),
             Self::FollowerReads => f.write_str("reads from a follower"),
+            Self::Place(kind) => write!(f, "kind {kind} of what lies in the log"),
         }
     }
 }

@@ -430,3 +430,24 @@ fn checksum(header: &[u8], body: &[u8]) -> u32 {
     hasher.update(body);
     hasher.finalize()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_are_put_side_by_side_and_large_ones_are_not_copied() {
+        let (small, most, large) =
+            ([1; 10], [2; GATHERED_BYTES_MAX], Bytes::from(vec![3; GATHERED_BYTES_MAX + 1]));
+        let head = |byte: u8| Bytes::from(vec![byte; 3]);
+        let frames = [
+            Frame { head: head(4), payload: vec![small.to_vec().into(), most.to_vec().into()] },
+            Frame { head: head(5), payload: vec![large.clone()] },
+            Frame { head: head(6), payload: vec![] },
+        ];
+        let chunks = gather(frames.into_iter());
+        let first = [&[4; 3][..], &small, &most, &[5; 3]].concat();
+        assert_eq!(chunks, [first.into(), large.clone(), head(6)]);
+        assert_eq!(chunks[1].as_ptr(), large.as_ptr());
+    }
+}

@@ -3,13 +3,15 @@
 //! A length that arrives from the network is compared with its bound *before* anything is allocated for it.
 //! The relations between the bounds are asserted at compile time at the end of the file.
 
+use super::placed::PLACE_BYTES;
+
 /// Largest Raft entry, and so the most that one pass of a leader's event loop can replicate. Bytes.
 pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 /// Largest batch a client may send: an entry, less room for its envelope. Bytes.
 pub const BATCH_BYTES_MAX: usize = ENTRY_BYTES_MAX - (64 << 10);
 /// Largest control part (the part that is not a batch) of one frame. Bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
-/// Largest run of batches in one frame of a subscription: one entry's worth, with its offsets. Bytes.
+/// Largest run of batches in one frame of a subscription: one entry's worth, in their places. Bytes.
 pub const DELIVERY_BYTES_MAX: usize = ENTRY_BYTES_MAX + (64 << 10);
 /// Most records in one batch. Count.
 pub const BATCH_RECORDS_MAX: usize = 65_536;
@@ -51,6 +53,7 @@ pub const MEMBERS_MAX: usize = 64;
 const _: () = assert!(BATCH_BYTES_MAX < ENTRY_BYTES_MAX);
 const _: () = assert!(BATCH_RECORDS_MAX < BATCH_BYTES_MAX, "the smallest record takes a byte");
 const _: () = assert!(KEY_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(PLACE_BYTES + BATCH_BYTES_MAX < DELIVERY_BYTES_MAX, "any batch can be delivered");
 const _: () = assert!(LIST_NAMES_BYTES_MAX + LIST_MAX * 48 < BODY_BYTES_MAX, "a page of a list fits a frame");
 const _: () =
     assert!(IN_FLIGHT_BATCHES_MAX * 15 < BODY_BYTES_MAX, "the places of a batch cut otherwise fit a frame");

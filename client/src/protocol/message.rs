@@ -530,19 +530,28 @@ pub struct Delivery {
     pub end: Offset,
     /// Names of producers that this subscription has not been told yet.
     pub names: Vec<(ProducerId, String)>,
-    /// Whole batches in order, each in its place, in stretches of the log. The first may begin before the offset that
-    /// was asked for: a batch is delivered as its producer made it.
+    /// Whole batches in order, each in its place, in stretches of the log; where one stretch ends and the next begins says
+    /// nothing. The first batch may begin before the offset that was asked for: it is delivered as its producer made it.
     pub stretches: Vec<Bytes>,
 }
 
 impl Delivery {
-    /// Its batches, one after the other.
+    /// Its batches, one after the other. It ends with the first that is none.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`] where a stretch is none; what follows in it is left out.
+    /// As [`Placed::take`].
     pub fn placed(&self) -> impl Iterator<Item = Result<Placed, Refusal>> {
-        self.stretches.iter().cloned().flat_map(|mut stretch| {
-            iter::from_fn(move || (!stretch.is_empty()).then(|| Placed::take(&mut stretch)))
+        let mut stretches = self.stretches.iter().cloned();
+        let mut stretch = Bytes::new();
+        iter::from_fn(move || {
+            while stretch.is_empty() {
+                stretch = stretches.next()?;
+            }
+            let placed = Placed::take(&mut stretch);
+            if placed.is_err() {
+                stretches = [].iter().cloned();
+            }
+            Some(placed)
         })
     }
 }

@@ -6,12 +6,16 @@
 //!  | u16 = 2  | u16 = 0   | u32    | u64        | u64         | `length` - 16 bytes |
 //! ```
 //!
-//! All numbers are little-endian. A broker delivers stretches of its log as they are: a hundred small batches that were
-//! written together are one piece of memory, which is neither copied nor taken apart on its way to the socket.
+//! All numbers are little-endian. A broker delivers stretches of its log as they are: a hundred batches that were written
+//! together are one piece of memory, which is not taken apart on its way to QUIC. So this layout belongs to the format of the
+//! log (it is the *Append* of an entry's effects) and to the client protocol, and can only change with both.
+//!
+//! No checksum covers the place on its own: in the log that of the entry does, on the way QUIC does, and a reader compares
+//! the length with the batch and the offset with the one that is due. It has no use for `settled`.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::{Field, Offset, Refusal, Sequence, batch};
+use super::{Feature, Field, Offset, Refusal, Sequence, batch};
 
 /// What lies in front of a batch. Bytes.
 pub const PLACE_BYTES: usize = 24;
@@ -35,11 +39,11 @@ impl Placed {
     /// Writes a batch in its place.
     ///
     /// # Panics
-    /// If the batch has more than 4 GiB.
+    /// If the batch has 4 GiB.
     pub fn put(out: &mut impl BufMut, offset: Offset, settled: Sequence, batch: &[u8]) {
         out.put_u16_le(KIND);
         out.put_u16_le(0);
-        out.put_u32_le(u32::try_from(COUNTED_BYTES + batch.len()).expect("a batch has less than 1 MiB"));
+        out.put_u32_le(u32::try_from(COUNTED_BYTES + batch.len()).expect("a batch is below 4 GiB"));
         out.put_u64_le(offset.0);
         out.put_u64_le(settled.0);
         out.put_slice(batch);
@@ -57,25 +61,35 @@ impl Placed {
     /// empty: nobody knows where the next one begins.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`].
+    /// [`Refusal::Malformed`]; [`Refusal::Unsupported`] for a kind or flags of a later version.
     pub fn take(stretch: &mut Bytes) -> Result<Self, Refusal> {
         let placed = Self::read(stretch);
-        if placed.is_none() {
+        if placed.is_err() {
             stretch.clear();
         }
-        placed.ok_or(Refusal::Malformed { what: Field::Batch })
+        placed
     }
 
-    fn read(stretch: &mut Bytes) -> Option<Self> {
+    fn read(stretch: &mut Bytes) -> Result<Self, Refusal> {
+        let malformed = Refusal::Malformed { what: Field::Batch };
         if stretch.len() < PLACE_BYTES {
-            return None;
+            return Err(malformed);
         }
         let (kind, flags) = (stretch.get_u16_le(), stretch.get_u16_le());
-        let bytes = (stretch.get_u32_le() as usize).checked_sub(COUNTED_BYTES)?;
+        let counted = stretch.get_u32_le() as usize;
         let (offset, settled) = (Offset(stretch.get_u64_le()), Sequence(stretch.get_u64_le()));
-        // None is shorter than its header, so that a list of them takes less memory than they do.
-        let is_sound = (kind, flags) == (KIND, 0) && (batch::HEADER_BYTES..=stretch.len()).contains(&bytes);
-        is_sound.then(|| Self { offset, settled, batch: stretch.split_to(bytes) })
+        if kind != KIND {
+            return Err(Refusal::Unsupported { what: Feature::Place(kind) });
+        }
+        if flags != 0 {
+            return Err(Refusal::Unsupported { what: Feature::Flags(flags) });
+        }
+        match counted.checked_sub(COUNTED_BYTES) {
+            Some(bytes) if (batch::HEADER_BYTES..=stretch.len()).contains(&bytes) => {
+                Ok(Self { offset, settled, batch: stretch.split_to(bytes) })
+            }
+            _ => Err(malformed),
+        }
     }
 }
 
@@ -106,12 +120,18 @@ mod tests {
             bytes[at] = to;
             Bytes::from(bytes)
         };
-        let shorter = placed(1, 63).to_bytes();
-        let cases =
-            [changed(0, 3), changed(2, 1), changed(4, 81), changed(4, 15), shorter, sound.slice(..23)];
-        for (at, mut stretch) in cases.into_iter().enumerate() {
-            let refusal = Refusal::Malformed { what: Field::Batch };
-            assert_eq!(Placed::take(&mut stretch), Err(refusal), "case {at}");
+        let unsupported = |what| Refusal::Unsupported { what };
+        let malformed = Refusal::Malformed { what: Field::Batch };
+        let cases = [
+            (changed(0, 3), unsupported(Feature::Place(3))),
+            (changed(2, 1), unsupported(Feature::Flags(1))),
+            (changed(4, 81), malformed.clone()),
+            (changed(4, 15), malformed.clone()),
+            (placed(1, 63).to_bytes(), malformed.clone()),
+            (sound.slice(..23), malformed),
+        ];
+        for (mut stretch, refusal) in cases {
+            assert_eq!(Placed::take(&mut stretch), Err(refusal));
             assert!(stretch.is_empty());
         }
     }
