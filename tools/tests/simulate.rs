@@ -49,10 +49,15 @@ fn a_replay_shows_the_faults_and_is_the_same_every_time() {
 #[test]
 fn seeds_that_do_not_exist_are_refused() {
     let last = u64::MAX.to_string();
-    for args in [&["--start", &last, "--seeds", "1"], &["--replay", &last][..]] {
+    let cases = [
+        (&["--start", &last, "--seeds", "1"][..], "are too many"),
+        (&["--replay", &last], "are too many"),
+        (&["--seeds", "0"], "0 is not in 1.."),
+    ];
+    for (args, why) in cases {
         let out = simulate(args);
         assert_eq!(out.status.code(), Some(2), "{out:?}");
-        assert!(String::from_utf8_lossy(&out.stderr).contains("are too many"), "{out:?}");
+        assert!(String::from_utf8_lossy(&out.stderr).contains(why), "{out:?}");
     }
     let first = (u64::MAX - 1).to_string();
     stdout(&simulate(&["--start", &first, "--seeds", "1", "--threads", "2"]));

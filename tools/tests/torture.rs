@@ -116,6 +116,25 @@ fn what_cannot_be_done_here_is_skipped_and_said() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
 }
 
+/// Each of them once at least: with this seed the first turn is not a quiet one.
+#[test]
+fn what_needs_rights_over_the_machine_is_done_where_there_are_such_rights() {
+    for fault in ["power", "full", "sync"] {
+        let output = sequor()
+            .args(["torture", "-o", "json", "--seed", "2", "--seconds", "1", "--faults", fault])
+            .output()
+            .unwrap();
+        if output.status.code() == Some(2) {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains(fault) && said.contains("needs"), "{said}");
+            continue;
+        }
+        assert!(output.status.success(), "{output:?}");
+        let told = report(&output);
+        assert!(told["faults"][fault].as_u64() >= Some(1) && told["holds"] == true, "{told}");
+    }
+}
+
 #[test]
 fn a_torture_in_which_nothing_can_go_wrong_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,7 +5,8 @@
 //! the brokers say the name stands; or from a number before, so that what is written is sent once more, in other batches.
 //! Each has clocks of its own, which run as wrong as those of brokers.
 //! Sometimes its numbers are its own, to be given up when they fail, and sometimes not. Some write without a name, under
-//! one session after the other. A name that was retired is followed by another one. That is all a real program would do, and it must be enough.
+//! one session after the other. A name that was retired is followed by another one. That is all a real program would do,
+//! and it must be enough.
 
 mod news;
 

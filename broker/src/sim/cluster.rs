@@ -7,7 +7,7 @@ use sequor_client::protocol::BrokerId;
 
 use super::chance::{chance, within};
 use super::faults::Fault;
-use super::judge::{Violation, violated};
+use super::judge::{Violation, check_matching, violated};
 use super::machine::{Death, Machine};
 use super::network::Node;
 use super::world::{Event, World};
@@ -164,8 +164,11 @@ impl World {
         let Some(core) = &machine.core else { return Ok(()) };
         self.judge.watch(broker, core, &self.machines, &mut self.reached)?;
         // Which of the others it is compared with does not matter, as long as it changes.
-        let other = &self.machines[self.summary.events as usize % self.machines.len()];
-        other.core.as_ref().map_or(Ok(()), |other| self.judge.check_matching(core, other))
+        let others: Vec<_> = self.machines.iter().filter(|other| other.id != broker).collect();
+        let other = others.get(self.summary.events as usize % others.len().max(1));
+        other
+            .and_then(|other| other.core.as_ref())
+            .map_or(Ok(()), |other| check_matching(core.log(), other.log()))
     }
 
     pub(super) fn written(&mut self, broker: u64, life: u64) -> Result<(), Violation> {
@@ -324,13 +327,12 @@ impl World {
             Fault::Zombie { client, .. } => self.clients[client].has_no_heir(self.now),
             Fault::PauseClient { client, .. } => !self.clients[client].is_frozen(self.now),
             // That is known when it was tried.
-            Fault::Rot { .. } => false,
+            Fault::Rot { .. } | Fault::Lose { .. } => false,
             Fault::Heal
             | Fault::Change(_)
             | Fault::Fill { .. }
             | Fault::Free
             | Fault::Remember { .. }
-            | Fault::Lose { .. }
             | Fault::CutClient { .. }
             | Fault::JumpClient { .. }
             | Fault::Replace { .. } => true,
@@ -374,8 +376,11 @@ impl World {
             return Ok(());
         }
         self.die(broker, Death::Kill, Some(down_us))?;
-        if self.machine(broker).core.is_none() && self.machines[slot(broker)].rot(&mut self.random) {
+        if self.machine(broker).core.is_none()
+            && let Some(how) = self.machines[slot(broker)].rot(&mut self.random)
+        {
             self.reached.note(Fault::Rot { broker, down_us }.name());
+            self.reached.note(how);
         }
         Ok(())
     }

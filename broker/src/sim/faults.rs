@@ -110,7 +110,7 @@ pub enum Profile {
     Quiet,
     /// A random subset of everything.
     Swarm,
-    /// Files of one broker are lost or put back to what they were, while nothing else befalls disks and network.
+    /// Files of one broker are lost or put back to what they were, while nothing else befalls disks.
     Loss,
 }
 
@@ -241,9 +241,14 @@ fn draw_loss(random: &mut ChaCha8Rng, broker: u64) -> Fault {
     Fault::Lose { broker, what: Lost::draw(random), death, down_us }
 }
 
+/// A broker that is not this one, if there is such a one.
+fn other_than(broker: u64, brokers: u64, random: &mut ChaCha8Rng) -> u64 {
+    (broker + within(random, (0, brokers.max(2) - 2))) % brokers + 1
+}
+
 fn draw(random: &mut ChaCha8Rng, kind: usize, brokers: u64, clients: usize) -> Fault {
     let broker = within(random, (1, brokers));
-    let other = (broker + within(random, (0, brokers - 1))) % brokers + 1;
+    let other = other_than(broker, brokers, random);
     let client = usize::try_from(random.next_u64() % clients as u64).expect("below the number of clients");
     let death = *pick(random, &[Death::PowerCut, Death::Kill]);
     let down_us = 1000 * within(random, (1, 1500));

@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use sequor_wal::{Index, Position, Term, Vote};
+use sequor_wal::{Index, Log, Position, Term, Vote};
 
 use super::coverage::Reached;
 use super::machine::{Machine, Synced};
@@ -133,21 +133,6 @@ impl Judge {
         }
     }
 
-    /// Compares the logs of two brokers where both end.
-    pub(super) fn check_matching(&self, one: &Core, other: &Core) -> Result<(), Violation> {
-        let index = one.log().last_index().min(other.log().last_index());
-        let (Ok(Some(here)), Ok(Some(there))) = (one.log().position(index), other.log().position(index))
-        else {
-            return Ok(());
-        };
-        if here.term == there.term && here.chain != there.chain {
-            return violated(format!(
-                "two logs have {here:?} and {there:?}, which have one term and two histories"
-            ));
-        }
-        Ok(())
-    }
-
     /// A broker started: it lost its memory, and will apply everything again. What its disk had confirmed it has to know.
     pub(super) fn restarted(
         &mut self,
@@ -197,6 +182,23 @@ impl Judge {
 
 pub(super) fn violated<T>(what: String) -> Result<T, Violation> {
     Err(Violation(what))
+}
+
+/// Compares two logs at the last entry that both have of one term: up to there they have to be the same.
+pub(super) fn check_matching(one: &Log, other: &Log) -> Result<(), Violation> {
+    let ends = one.last_index().min(other.last_index());
+    let Some(index) = (1..=ends).rev().find(|&index| one.term(index) == other.term(index)) else {
+        return Ok(());
+    };
+    let (Ok(Some(here)), Ok(Some(there))) = (one.position(index), other.position(index)) else {
+        return Ok(());
+    };
+    if here != there {
+        return violated(format!(
+            "two logs have {here:?} and {there:?}, which have one term and two histories"
+        ));
+    }
+    Ok(())
 }
 
 /// A later vote than the one that was synced is one that was written and not synced before the crash.
@@ -274,8 +276,13 @@ fn is_majority(some: usize, all: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use sequor_wal::disk::memory::MemoryDisk;
+    use sequor_wal::{Entry, Kind};
+
     use super::super::clock::Clock;
-    use super::super::machine::Build;
+    use super::super::machine::{Build, identity};
     use super::super::world::genesis;
     use super::*;
 
@@ -319,6 +326,32 @@ mod tests {
         assert_eq!(check_history(&mut vec![known], 2, known), Ok(false));
         assert_eq!(check_history(&mut Vec::new(), 2, known), Ok(true));
         assert!(check_history(&mut vec![known], 2, other).is_err());
+    }
+
+    #[test]
+    fn two_histories_behind_one_term_are_seen() {
+        let log = |entries: &[(Term, &'static str)]| {
+            let disk = Arc::new(MemoryDisk::new());
+            let identity = identity(1, Some([1; 16]));
+            let mut log = sequor_wal::open(disk, &identity, Build::SMALL.wal_settings()).unwrap().log;
+            let entry = |(index, &(term, data)): (u64, &(Term, &'static str))| Entry {
+                index,
+                term,
+                kind: Kind::Normal,
+                data: data.into(),
+            };
+            log.append((1..).zip(entries).map(entry).collect()).unwrap();
+            log
+        };
+        let same = |one: &[_], other: &[_]| check_matching(&log(one), &log(other)).is_ok();
+        assert!(same(&[(1, "a"), (1, "b")], &[(1, "a"), (1, "b"), (2, "c")]));
+        assert!(same(&[(1, "a"), (1, "b")], &[(1, "a"), (2, "c")]), "they part in different terms");
+        assert!(same(&[(1, "a")], &[(2, "b")]));
+        assert!(!same(&[(1, "a"), (2, "c")], &[(1, "b"), (2, "c")]), "what lies under it differs");
+        assert!(
+            !same(&[(1, "a"), (1, "b"), (2, "c")], &[(1, "x"), (1, "b"), (3, "c")]),
+            "also before they part"
+        );
     }
 
     #[test]

@@ -208,6 +208,7 @@ impl World {
             return Ok(());
         };
         put(&after.files, machine.disk());
+        self.reached.note(Fault::Lose { broker, what, death, down_us }.name());
         let loss = before.remains.judge(&after.remains);
         let voted = before.remains.vote.map_or(0, |vote| vote.term);
         self.losses.away = Some(Away { broker, what, loss, before, voted, seen: None });

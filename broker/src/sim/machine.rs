@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::chance::{chance, within};
 use super::clock::Clock;
-use super::rot::{self, IDENTITY, Struck};
+use super::rot::{self, Hit, IDENTITY, Struck, VOTE};
 use crate::core::genesis::Genesis;
 use crate::core::time::Time;
 use crate::core::{Core, Settings, Timing};
@@ -49,7 +49,7 @@ impl Build {
         timing: Timing { heartbeat_ticks: 3, election_ticks: 15 },
     };
 
-    fn wal_settings(&self) -> sequor_wal::Settings {
+    pub(super) fn wal_settings(&self) -> sequor_wal::Settings {
         sequor_wal::Settings {
             segment_bytes: self.segment_bytes,
             block_bytes_max: self.block_bytes_max,
@@ -100,6 +100,8 @@ pub(super) struct Machine {
     /// Its disk hangs until then.
     pub(super) hangs_until: Time,
     struck: Struck,
+    /// The vote's file, as it was when it was last started.
+    older_vote: Vec<u8>,
     /// It found that out and will not run again.
     pub(super) lost: bool,
     /// A leader knows it to have had entries that its disk has lost: it has to find that out.
@@ -151,6 +153,7 @@ impl Machine {
             synced: Synced::default(),
             hangs_until: Time(0),
             struck: Struck::default(),
+            older_vote: Vec::new(),
             lost: false,
             forgetful: false,
         }
@@ -171,6 +174,7 @@ impl Machine {
             return Err(StartError::Vote(damage));
         }
         self.struck.heal();
+        self.older_vote = self.disk.image(VOTE).unwrap_or_default();
         self.life += 1;
         self.core = Some(Core::new(self.settings(incarnation, seed), log, commit, self.clock.read(now)));
         Ok(())
@@ -334,13 +338,11 @@ impl Machine {
     }
 
     /// Lets the disk change what it had confirmed; false if there is nothing yet that it may change.
-    pub(super) fn rot(&mut self, random: &mut ChaCha8Rng) -> bool {
+    pub(super) fn rot(&mut self, random: &mut ChaCha8Rng) -> Option<&'static str> {
         debug_assert!(self.core.is_none(), "it is done to a disk at rest");
-        match rot::strike(&self.disk, random) {
-            Some(file) => self.struck.add(file),
-            None => return false,
-        }
-        true
+        let Hit { file, how } = rot::strike(&self.disk, &self.older_vote, random)?;
+        self.struck.add(file);
+        Some(how)
     }
 
     /// What its disk has changed that it had confirmed.
@@ -386,7 +388,7 @@ impl Machine {
 }
 
 /// Who a broker is, before and after its first start.
-fn identity(id: u64, incarnation: Option<[u8; 16]>) -> Identity {
+pub(super) fn identity(id: u64, incarnation: Option<[u8; 16]>) -> Identity {
     Identity { cluster: CLUSTER.0, lineage: LINEAGE.0, broker: id, incarnation }
 }
 

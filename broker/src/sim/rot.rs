@@ -1,5 +1,5 @@
-//! What a disk does to bytes that it had confirmed: flips a bit, forgets a sector, has another one there, of this file or of
-//! another.
+//! What a disk does to bytes that it had confirmed: flips a bit, forgets a sector, has another one there, of this file, of
+//! another, or (of a vote; a log has nothing older than zeros) what was there before.
 //!
 //! Only bytes that a later block proves are touched, or one copy of a vote, or the identity: of a damaged last block nobody
 //! can tell whether it was torn by a crash, and that is what a majority of other disks is for.
@@ -29,6 +29,8 @@ const VOTE_COPY_LAST: u64 = 3;
 /// How often it is a vote that is struck, per thousand: it is small, and what becomes of it weighs the most.
 const VOTES_PER_MILLE: u64 = 400;
 pub(super) const IDENTITY: &str = "identity";
+/// How often it is an older copy that is there again, of those, if there is one.
+const OLDER_VOTES_PER_MILLE: u64 = 200;
 /// How often it is the identity.
 const IDENTITIES_PER_MILLE: u64 = 50;
 
@@ -73,13 +75,27 @@ impl fmt::Display for Struck {
     }
 }
 
-/// Damages something on the disk of a broker that is down: the file that has changed, if there is one that may.
-pub(super) fn strike(disk: &MemoryDisk, random: &mut ChaCha8Rng) -> Option<String> {
+/// What has changed on a disk.
+#[derive(Debug)]
+pub(super) struct Hit {
+    /// In which file.
+    pub(super) file: String,
+    /// How, as it is counted.
+    pub(super) how: &'static str,
+}
+
+/// Damages something on the disk of a broker that is down, if there is anything that may be. `older_vote` is the vote's file
+/// as it was a while ago.
+pub(super) fn strike(disk: &MemoryDisk, older_vote: &[u8], random: &mut ChaCha8Rng) -> Option<Hit> {
     let names = disk.list().unwrap_or_default();
     let segments: Vec<&String> = names.iter().filter(|name| name.starts_with(SEGMENT)).collect();
     let old = segments.len().checked_sub(LAST_SEGMENTS).filter(|old| *old > 0)?;
     if chance(random, VOTES_PER_MILLE) {
         let copy = |random: &mut ChaCha8Rng| within(random, (0, VOTE_COPY_LAST)) * VOTE_COPY_BYTES;
+        if chance(random, OLDER_VOTES_PER_MILLE) {
+            let at = copy(random);
+            return replace(disk, VOTE, at, sector(older_vote, at), "rot: an older vote");
+        }
         return damage(disk, VOTE, copy, random);
     }
     if chance(random, IDENTITIES_PER_MILLE) {
@@ -93,38 +109,44 @@ pub(super) fn strike(disk: &MemoryDisk, random: &mut ChaCha8Rng) -> Option<Strin
     damage(disk, name, |random| random.next_u64() % sectors * SECTOR_BYTES as u64, random)
 }
 
-/// Damages one sector of those that `place` draws; the name of the file, if that changed anything.
+/// Damages one sector of those that `place` draws, if that changes anything.
 fn damage(
     disk: &MemoryDisk,
     name: &str,
     place: impl Fn(&mut ChaCha8Rng) -> u64,
     random: &mut ChaCha8Rng,
-) -> Option<String> {
+) -> Option<Hit> {
     let image = disk.image(name).filter(|image| !image.is_empty())?;
-    let sector = |image: &[u8], at: u64| {
-        let at = usize::try_from(at).expect("within a file in memory");
-        let mut sector = image.get(at..).unwrap_or_default().to_vec();
-        sector.truncate(SECTOR_BYTES);
-        sector
-    };
     let at = place(random);
-    let before = sector(&image, at);
-    let mut after = match within(random, (0, 3)) {
+    match within(random, (0, 3)) {
         0 => {
-            let byte = at + random.next_u64() % before.len() as u64;
+            let byte = at + random.next_u64() % sector(&image, at).len() as u64;
             disk.flip(name, byte, u8::try_from(within(random, (0, 7))).expect("below eight"));
-            return Some(name.to_owned());
+            Some(Hit { file: name.to_owned(), how: "rot: a bit" })
         }
-        1 => Vec::new(),
+        1 => replace(disk, name, at, Vec::new(), "rot: zeros"),
         2 => {
             let others = disk.list().unwrap_or_default();
-            sector(&disk.image(pick::<String>(random, &others)).unwrap_or_default(), at)
+            let other = disk.image(pick::<String>(random, &others)).unwrap_or_default();
+            replace(disk, name, at, sector(&other, at), "rot: a sector of any file")
         }
-        _ => sector(&image, place(random)),
-    };
-    after.resize(before.len(), 0);
-    disk.overwrite(name, at, &after);
-    (after != before).then(|| name.to_owned())
+        _ => replace(disk, name, at, sector(&image, place(random)), "rot: another sector"),
+    }
+}
+
+fn sector(image: &[u8], at: u64) -> Vec<u8> {
+    let at = usize::try_from(at).expect("within a file in memory");
+    let mut sector = image.get(at..).unwrap_or_default().to_vec();
+    sector.truncate(SECTOR_BYTES);
+    sector
+}
+
+/// Puts this in the place of a sector, with zeros behind it, if that is anything else.
+fn replace(disk: &MemoryDisk, name: &str, at: u64, mut by: Vec<u8>, how: &'static str) -> Option<Hit> {
+    let before = sector(&disk.image(name)?, at);
+    by.resize(before.len(), 0);
+    disk.overwrite(name, at, &by);
+    (by != before).then(|| Hit { file: name.to_owned(), how })
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The corpus of the fuzz targets, replayed: every input that was ever worth keeping must still do no harm.
 //!
-//! `tools/fuzz` lets inputs grow for hours, with a nightly toolchain and a sanitizer. Here the small set of them that
-//! reaches everything which was ever reached goes through the same entry points, with the stable one, in seconds. An
-//! input that once showed a bug stays here for ever, as `bug-…`.
+//! `tools/fuzz` lets inputs grow for hours, with a nightly toolchain and a sanitizer. Here those that they grow from, and what
+//! was kept of them, go through the same entry points, with the stable one, in seconds. An input that once showed a bug stays
+//! here for ever, as `bug-…`.
 //!
 //! The inputs that all others grew from, `seed-…`, are made by `seeds.rs`. If a format has changed on purpose, or there
 //! is a new target, run `SEQUOR_CORPUS=write cargo test -p sequor-broker --test corpus`.

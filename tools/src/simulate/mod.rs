@@ -19,7 +19,7 @@ use std::{
     time::Instant,
 };
 
-use clap::ValueEnum;
+use clap::{ValueEnum, builder::RangedU64ValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use sequor_broker::sim::{self, Violation};
 use thiserror::Error;
@@ -56,7 +56,7 @@ Examples:
   sequor simulate --seeds 20000 -o json | jq .reached")]
 pub(crate) struct SimulateArgs {
     /// How many seeds to run.
-    #[arg(long, default_value = "1000", value_parser = number, value_name = "N")]
+    #[arg(long, default_value = "1000", value_parser = RangedU64ValueParser::<u64>::new().range(1..), value_name = "N")]
     seeds: u64,
     /// The first seed; the others follow it.
     #[arg(long, default_value = "0", value_parser = number, value_name = "SEED")]
@@ -171,7 +171,7 @@ pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
     };
     let script = args.replay.map(|seed| sim::script(seed, profile).lines().collect());
     let report = Report { start, profile, done, took, total, script, broken };
-    output::print(&match args.output {
+    output::tell(&match args.output {
         Shape::Table => report.table(),
         Shape::Json => report.json(),
     })?;

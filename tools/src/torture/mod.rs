@@ -101,9 +101,10 @@ A fault that needs a right or a tool that is missing here is skipped, and the re
 asked for: `power` and `full` need \
 root and loop devices, `sync` needs strace and the right to trace.
 
-Exit code 1: a promise was broken; the directory with the history and all data is kept. 2: none of the faults can be had \
-here. 5: a broker ended that was not killed, or did not stop well when it was told to, or holds more open files, threads \
-or memory than it has use for; or the cluster did not come back when nothing was wrong any more.
+Exit code 1: a promise was broken, or this machine did not let the torture go on; the message says which. The directory \
+with the history and all data is kept. 2: none of the faults can be had here. 5: a broker ended that was not killed, or did \
+not stop well when it was told to, or holds more open files, threads or memory than it has use for; or the cluster did not \
+come back when nothing was wrong any more.
 
 Examples:
   sequor torture
@@ -239,8 +240,11 @@ async fn play(args: TortureArgs, global: &Global) -> Result<(), Failure> {
     };
     if outcome.is_err() {
         let dir = place.keep();
-        let (dir, path) = (visible_path(&dir).to_string(), visible_path(&path).to_string());
-        complain(&format!("kept: {dir}, and its history {path}"));
+        let history = match path.exists() {
+            true => format!(", and its history {}", visible_path(&path)),
+            false => String::new(),
+        };
+        complain(&format!("kept: {}{history}", visible_path(&dir)));
     }
     outcome
 }

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -61,6 +61,16 @@ pub(crate) enum NemesisError {
     /// `strace` cannot be run.
     #[error("cannot run strace")]
     Strace(#[source] std::io::Error),
+    /// It gave up, so no sync failed.
+    #[error(
+        "strace was to let a sync of broker {id} fail, and ended before it did ({status}): may it trace that process?"
+    )]
+    NotTraced {
+        /// Which.
+        id: BrokerId,
+        /// How.
+        status: ExitStatus,
+    },
 }
 
 impl Verdict for NemesisError {
@@ -314,6 +324,11 @@ async fn sync(arena: &mut Arena) -> Result<(), Failure> {
         .spawn()
         .map_err(NemesisError::Strace)?;
     let ended = arena.cluster.ended(id, SYNC_TIMEOUT).await;
+    if matches!(ended, Err(ClusterError::Lives { .. }))
+        && let Ok(Some(status)) = strace.try_wait()
+    {
+        return Err(NemesisError::NotTraced { id, status }.into());
+    }
     // It ends with what it traces; if that goes on, it must not go on failing.
     let _ended = strace.kill().await;
     let last = arena.cluster.last_lines(id);

@@ -9,7 +9,8 @@
 //! It is the real library, with the default acknowledgement. A crash is one of two: everything stops at once, and what is
 //! in flight has no outcome; or the old life goes on beside the new one, a zombie that does not know that it was replaced.
 //! A new life goes on where the brokers say that the name stands, or sends once more what it knows no outcome of, cut in
-//! other batches. Now and then numbers are sealed just when they are sent, and nobody knows which comes first. Every number has one content, so whatever becomes of it, there is one right answer.
+//! other batches. Now and then numbers are sealed just when they are sent, and nobody knows which comes first. Every number
+//! has one content, so whatever becomes of it, there is one right answer.
 
 use std::{
     collections::VecDeque,
@@ -45,7 +46,7 @@ const LIFE_MS: std::ops::Range<u64> = 1_000..20_000;
 /// How long a patient writer, an impatient one, and one that cannot wait at all, waits for the outcome of a batch. The last
 /// gives numbers up even when nothing is wrong. Milliseconds.
 const PATIENCE_MS: [std::ops::Range<u64>; 3] = [15_000..30_000, 200..2_000, 5..50];
-/// Longest wait for the goodbye of a zombie.
+/// Pause before a zombie wakes up. Milliseconds.
 const ZOMBIE_PAUSE_MS: std::ops::Range<u64> = 0..1_500;
 /// Batches that a zombie sends when it wakes up, each after the outcome of the one before; and records in each.
 const ZOMBIE_BATCHES: usize = 3;
@@ -340,7 +341,7 @@ impl Writer {
     }
 }
 
-/// An old life that goes on: it wakes up, writes one more batch, and waits for what becomes of all it has sent.
+/// An old life that goes on: it wakes up, writes some more batches, and waits for what becomes of all it has sent.
 async fn haunt(
     desk: Arc<Desk>,
     name: String,
