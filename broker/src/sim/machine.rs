@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use super::chance::{chance, within};
 use super::clock::Clock;
-use super::rot::{self, Hit, IDENTITY, Struck, VOTE};
+use super::rot::{self, IDENTITY, Struck, VOTE};
 use crate::core::genesis::Genesis;
 use crate::core::time::Time;
 use crate::core::{Core, Settings, Timing};
@@ -340,8 +340,9 @@ impl Machine {
     /// Lets the disk change what it had confirmed; false if there is nothing yet that it may change.
     pub(super) fn rot(&mut self, random: &mut ChaCha8Rng) -> Option<&'static str> {
         debug_assert!(self.core.is_none(), "it is done to a disk at rest");
-        let Hit { file, how } = rot::strike(&self.disk, &self.older_vote, random)?;
-        self.struck.add(file);
+        let hit = rot::strike(&self.disk, &self.struck, &self.older_vote, random)?;
+        let how = hit.how;
+        self.struck.add(hit);
         Some(how)
     }
 
