@@ -164,11 +164,10 @@ impl World {
         let Some(core) = &machine.core else { return Ok(()) };
         self.judge.watch(broker, core, &self.machines, &mut self.reached)?;
         // Which of the others it is compared with does not matter, as long as it changes.
-        let others: Vec<_> = self.machines.iter().filter(|other| other.id != broker).collect();
-        let other = others.get(self.summary.events as usize % others.len().max(1));
-        other
-            .and_then(|other| other.core.as_ref())
-            .map_or(Ok(()), |other| check_matching(core.log(), other.log()))
+        let all = self.machines.len();
+        let other =
+            &self.machines[(slot(broker) + 1 + self.summary.events as usize % (all - 1).max(1)) % all];
+        other.core.as_ref().map_or(Ok(()), |other| check_matching(core.log(), other.log()))
     }
 
     pub(super) fn written(&mut self, broker: u64, life: u64) -> Result<(), Violation> {

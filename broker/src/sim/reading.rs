@@ -23,8 +23,6 @@ const SESSION_EPOCH: Epoch = Epoch(1);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stream {
     pub(super) next: Sequence,
-    /// The epoch that was given last.
-    epoch: Epoch,
     /// Each epoch that was given, and where the log ended then.
     pub(super) granted: Vec<(Epoch, Offset)>,
     /// Nothing may follow.
@@ -135,7 +133,6 @@ impl Reading {
         if stream.retired {
             return violated(format!("{producer} is opened when it stands at {stream:?}"));
         }
-        stream.epoch = epoch;
         stream.granted.push((epoch, end));
         self.events.push(Event::Granted { broker, producer, epoch: epoch.0 });
         Ok(())
@@ -144,7 +141,7 @@ impl Reading {
     /// Of batches, the checker of histories asks the same.
     fn check_epoch(&mut self, id: ProducerId, epoch: Epoch) -> Result<(), Violation> {
         let (name, stream) = self.stream(id)?;
-        if stream.epoch != epoch {
+        if stream.granted.last().is_none_or(|(current, _)| *current != epoch) {
             return violated(format!("{name} does something under {epoch:?} when it stands at {stream:?}"));
         }
         Ok(())
