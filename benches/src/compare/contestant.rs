@@ -49,6 +49,11 @@ impl Contestant {
         !matches!(&*self.system, "sequor" | "null" | "null-in-place")
     }
 
+    /// Whether it fills segments ahead, and could live on those for a while.
+    pub(crate) fn fills_ahead(&self) -> bool {
+        matches!(&*self.system, "sequor" | "null")
+    }
+
     /// As people read it.
     pub(crate) fn title(&self) -> String {
         match (self.how, &*self.system) {
@@ -106,6 +111,12 @@ mod tests {
             systems.dedup();
             assert_eq!(systems.len(), 10, "{point}");
         }
+    }
+
+    #[test]
+    fn peers_have_nothing_that_was_filled_ahead() {
+        assert!(all().iter().all(|row| !(row.is_peer() && row.fills_ahead())));
+        assert_eq!(all().iter().filter(|row| row.fills_ahead()).count(), 2);
     }
 
     #[test]

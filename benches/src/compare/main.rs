@@ -51,7 +51,7 @@ const SECONDS_MAX: u64 = 120;
 const PREFILLED_BYTES: f64 = (3 * (64 << 20)) as f64;
 /// A run has to write so many times the bytes that were filled ahead.
 const PREFILLED_TIMES: f64 = 4.0;
-/// How long a contestant is tried to learn how fast it is. Seconds.
+/// How long one that fills ahead is tried to learn how fast it is. Seconds.
 const PROBE_SECONDS: u64 = 3;
 
 /// Compares sequor with the null log and its peers. See benches/README.md.
@@ -250,14 +250,14 @@ fn lengths(cli: &Cli) -> Result<(u64, u64), CompareError> {
     }
 }
 
-/// One contestant at one point, long enough to pay for what it fills ahead.
+/// One contestant at one point, long enough to pay for what it fills ahead, if it does.
 fn run(
     stage: &Stage,
     contestant: &Contestant,
     point: Point,
     (least, most): (u64, u64),
 ) -> Result<Measured, RunError> {
-    let long = match least == most {
+    let long = match least == most || !contestant.fills_ahead() {
         true => least,
         false => {
             let probe = stage.run(contestant, point, Duration::from_secs(PROBE_SECONDS))?;
