@@ -81,6 +81,15 @@ pub trait Region: Send + Sync + Debug {
     /// have been written.
     fn write_at(&self, position: u64, chunks: &[Bytes]) -> io::Result<()>;
 
+    /// The same for who knows that nothing but zeros follows, some of which may be written again: a page that is written
+    /// whole need not be read first.
+    ///
+    /// # Errors
+    /// Those of [`Self::write_at`].
+    fn append_at(&self, position: u64, chunks: &[Bytes]) -> io::Result<()> {
+        self.write_at(position, chunks)
+    }
+
     /// Returns once all that was written before is on the disk.
     ///
     /// # Errors
@@ -95,9 +104,9 @@ pub trait Region: Send + Sync + Debug {
     /// `InvalidInput` if the range reaches beyond the end, or whatever the file system answers.
     fn read(&self, position: u64, bytes: usize) -> io::Result<Bytes>;
 
-    /// A hint: nobody is expected to read the file soon, so that its pages are better used for others. What is read
-    /// afterwards is the same, and may have to come from the disk.
-    fn forget(&self) {}
+    /// A hint: nobody is expected to read this range soon, so that its pages are better used for others. What is read
+    /// afterwards is the same, and may have to come from the disk. `position` is a multiple of the size of a page.
+    fn forget(&self, _position: u64, _bytes: u64) {}
 
     /// A hint: somebody is about to read this range. Does not wait for the disk.
     fn expect(&self, _position: u64, _bytes: u64) {}

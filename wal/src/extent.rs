@@ -5,8 +5,8 @@
 //! forward, so the places where the last few readers stopped are remembered, and a reader that goes on finds
 //! its entry at once.
 //!
-//! The page cache need not have older segments, and a page that has to come from the disk stops whoever reads it, here the
-//! one thread that does everything. So what a reader of an older segment comes to next is asked for ahead.
+//! The page cache need not have what was written a while ago, and a page that has to come from the disk stops whoever reads
+//! it, here the one thread that does everything. So what a reader of that comes to next is asked for ahead.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -22,6 +22,9 @@ const MARK_SPACING_BYTES: u64 = 16 << 10;
 
 /// So much of a segment that is not in use any more is asked for before a reader gets there. Bytes.
 const READ_AHEAD_BYTES: u64 = 1 << 20;
+
+/// So much of what was written last is in the page cache, however little is kept there. Bytes.
+const FRESH_BYTES: u64 = 4 << 20;
 
 /// Most readers whose places are remembered. Count.
 const PLACES_MAX: usize = 8;
@@ -130,8 +133,8 @@ impl Extents {
         loop {
             let head = extent.next_head(&mut place)?;
             if place.index == index {
-                let is_newest = self.extents.last().is_some_and(|newest| newest.segment == extent.segment);
-                if !is_newest {
+                let newest = self.extents.last().filter(|newest| newest.segment == extent.segment);
+                if newest.is_none_or(|newest| !newest.is_fresh(place.position)) {
                     extent.read_ahead(from..place.position + head.encoded_bytes(), begins);
                 }
                 let read = extent.read_entry(&place, &head)?;
@@ -192,6 +195,11 @@ impl Extent {
         } else if stretch(range.start) != stretch(range.end) {
             self.region.expect(next, READ_AHEAD_BYTES);
         }
+    }
+
+    /// Whether what lies there was written lately, if this is the newest extent.
+    fn is_fresh(&self, position: u64) -> bool {
+        self.marks.last().is_some_and(|latest| position + FRESH_BYTES > latest.position)
     }
 
     fn nearest_mark(&self, index: Index) -> Place {

@@ -38,6 +38,7 @@
 //! version: segments are neither punched nor deleted, and the log begins at index 1.
 
 mod block;
+mod cache;
 mod checkpoint;
 pub mod disk;
 mod entry;
@@ -64,6 +65,7 @@ mod walk;
 use std::fmt;
 
 pub use block::Reason;
+pub use cache::{Cached, Stale};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use disk::{Disk, Region};
 pub use entry::{ENTRY_HEADER_BYTES, Entry, Index, Kind, Position, Term, chain, chain_start};

@@ -18,6 +18,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::block::{self, HEADER_BYTES as BLOCK_HEADER_BYTES, Reason, Salt};
+use crate::cache::Cached;
 use crate::extent::{BlockPlace, Extents};
 use crate::generations::Generations;
 use crate::segment;
@@ -96,6 +97,7 @@ pub struct Log {
     unproven: bool,
     witness_wanted: bool,
     spares: Spares,
+    cached: Cached,
     votes: Votes,
     generations: Generations,
     outstanding: Option<Outstanding>,
@@ -161,6 +163,7 @@ impl Log {
             unproven: found.unproven,
             witness_wanted: false,
             spares: found.spares,
+            cached: Cached::default(),
             votes: found.votes,
             generations: Generations::default(),
             outstanding: None,
@@ -440,10 +443,12 @@ impl Log {
         };
         let alignment = active.header.alignment;
         let salt = Salt { incarnation: self.incarnation, segment: header.segment, position: active.position };
+        let stale = self.cached.take_stale();
         active.position += block::align_up(header.bytes(), alignment);
+        self.cached.write(&active.region, salt.position..active.position);
         assert!(active.position <= active.header.bytes, "a block does not leave its segment");
         self.written = base.index + u64::from(header.entries);
-        Some(BlockWrite { region: Arc::clone(&active.region), salt, alignment, header, entries })
+        Some(BlockWrite { region: Arc::clone(&active.region), salt, alignment, header, entries, stale })
     }
 
     /// Sees to it that `bytes` fit into the active segment, with a spare if need be. `None` if there is none
@@ -494,11 +499,10 @@ impl Log {
         self.spares.order(&self.settings)
     }
 
-    /// The same, if nobody is about to read old segments: whoever makes it first lets go of what the page cache has of
-    /// all but the newest [`Settings::cached`]. See `spares.rs` for what that saves.
-    pub fn poll_recycling_spare(&mut self) -> Option<SpareOrder> {
-        let order = self.spares.order(&self.settings)?;
-        Some(SpareOrder { old: self.spares.old(&self.settings), ..order })
+    /// How many bytes of what was written last the page cache is to keep, if this is nobody's to decide but the log's: at
+    /// least what is still to be read soon. Without a limit it keeps what it likes. See `cache.rs` for what that saves.
+    pub fn keep_cached(&mut self, limit: Option<u64>) {
+        self.cached.limit_to(limit);
     }
 
     /// Takes what came of the order that is out.

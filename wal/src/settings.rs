@@ -15,14 +15,11 @@ pub struct Settings {
     pub alignment: u32,
     /// Zero-filled segments to keep ready. Count, at least 1.
     pub spares: usize,
-    /// Segments that stay in the page cache when [`Log::poll_recycling_spare`](crate::Log::poll_recycling_spare) makes
-    /// another one: the newest. Count.
-    pub cached: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, block_bytes_max: 4 << 20, alignment: 512, spares: 2, cached: 4 }
+        Self { segment_bytes: 64 << 20, block_bytes_max: 4 << 20, alignment: 512, spares: 2 }
     }
 }
 
@@ -36,7 +33,7 @@ impl Settings {
 
     /// What is impossible about them, if anything is.
     pub(crate) fn contradiction(&self) -> Option<String> {
-        let Self { segment_bytes, block_bytes_max, alignment, spares, cached: _ } = self;
+        let Self { segment_bytes, block_bytes_max, alignment, spares } = self;
         if !segment::is_alignment(*alignment) {
             return Some(format!("an alignment of {alignment} is not a power of two from 512 to 65536"));
         }

@@ -1,10 +1,5 @@
 //! Spares: segments made ahead, so that no append ever waits for one to be filled with zeros.
 //!
-//! A spare goes through the page cache twice, filled and then written. Where memory is the host's, as on most virtual
-//! machines, a page that was never used has to be got from the host first, and costs ten times what is copied into it. A log
-//! whose old segments nobody reads, as a follower's, goes round in the memory that it has instead: whoever makes a spare
-//! first lets the page cache have back the pages of all segments but the newest [`Settings::cached`].
-//!
 //! They are also the reserve of a disk that is full. The first spare for which there is no room is reported while the
 //! others are still there: whoever owns the log can stop taking more from outside, and write what must be written.
 
@@ -12,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::segment::Header;
-use crate::{Disk, Prepared, Region, Settings, Spare, SpareOrder};
+use crate::{Disk, Prepared, Settings, Spare, SpareOrder};
 
 /// The segments that are ready, and the one that is being made.
 ///
@@ -26,8 +21,6 @@ pub(crate) struct Spares {
     cluster: [u8; 16],
     incarnation: [u8; 16],
     ready: VecDeque<Spare>,
-    /// Segments that were taken into use and whose pages nobody has let go of, the newest at the end.
-    taken: VecDeque<Arc<dyn Region>>,
     ordered: Option<u64>,
     next: u64,
     is_full: bool,
@@ -42,23 +35,12 @@ impl Spares {
         next: u64,
     ) -> Self {
         assert!(ready.iter().all(|spare| spare.header.segment < next), "ids are not given twice");
-        Self {
-            disk,
-            cluster,
-            incarnation,
-            ready,
-            taken: VecDeque::new(),
-            ordered: None,
-            next,
-            is_full: false,
-        }
+        Self { disk, cluster, incarnation, ready, ordered: None, next, is_full: false }
     }
 
     /// Takes the next one into use.
     pub(crate) fn take(&mut self) -> Option<Spare> {
-        let spare = self.ready.pop_front()?;
-        self.taken.push_back(Arc::clone(&spare.region));
-        Some(spare)
+        self.ready.pop_front()
     }
 
     /// An order for one more, if fewer are ready than are wanted and none is being made.
@@ -75,13 +57,7 @@ impl Spares {
         };
         self.ordered = Some(self.next);
         self.next += 1;
-        Some(SpareOrder { disk: Arc::clone(&self.disk), header, old: Vec::new() })
-    }
-
-    /// Segments whose pages are better used for new ones.
-    pub(crate) fn old(&mut self, settings: &Settings) -> Vec<Arc<dyn Region>> {
-        let old = self.taken.len().saturating_sub(settings.cached);
-        self.taken.drain(..old).collect()
+        Some(SpareOrder { disk: Arc::clone(&self.disk), header })
     }
 
     /// Takes what came of the order. `wanted` is how many are to be ready.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::block::{self, Salt};
+use crate::cache::Stale;
 use crate::segment::{self, Header};
 use crate::vote::{self, VoteWrite};
 use crate::{Disk, Entry, Index, Region};
@@ -51,6 +52,8 @@ pub(crate) struct BlockWrite {
     pub(crate) header: block::Header,
     /// The entries with their chains.
     pub(crate) entries: Vec<(Entry, u32)>,
+    /// What makes room for it in the page cache.
+    pub(crate) stale: Option<Stale>,
 }
 
 /// A ticket that was run: everything in it is durable.
@@ -64,8 +67,6 @@ pub struct Done {
 pub struct SpareOrder {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) header: Header,
-    /// Segments that make room in the page cache first.
-    pub(crate) old: Vec<Arc<dyn Region>>,
 }
 
 /// A segment that was made: zeros after its header, all synced.
@@ -161,8 +162,11 @@ impl BlockWrite {
     }
 
     fn write(&self) -> Result<(), SyncError> {
+        if let Some(stale) = &self.stale {
+            stale.forget();
+        }
         let chunks = block::encode(&self.header, &self.salt, &self.entries, self.alignment);
-        let written = self.region.write_at(self.salt.position, &chunks);
+        let written = self.region.append_at(self.salt.position, &chunks);
         written.map_err(|source| SyncError::new("write", self.region.name(), source))
     }
 }
@@ -182,7 +186,6 @@ impl SpareOrder {
     /// # Errors
     /// The first error of the disk.
     pub fn run(&self) -> Result<Prepared, SyncError> {
-        self.old.iter().for_each(|old| old.forget());
         let name = segment::file_name(self.header.segment);
         let region = match self.disk.create(&name, self.header.bytes) {
             Err(source) if is_full(&source) => {
@@ -191,7 +194,7 @@ impl SpareOrder {
             created => created.map_err(|source| SyncError::new("create", &name, source))?,
         };
         let head: [Bytes; 1] = [self.header.encode()];
-        region.write_at(0, &head).map_err(|source| SyncError::new("write", &name, source))?;
+        region.append_at(0, &head).map_err(|source| SyncError::new("write", &name, source))?;
         region.sync().map_err(|source| SyncError::new("sync", &name, source))?;
         Ok(Prepared::Spare(Spare { region, header: self.header }))
     }

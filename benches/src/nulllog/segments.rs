@@ -15,10 +15,15 @@ use std::{
 
 use bytes::Bytes;
 use sequor_wal::{
-    Disk, Region, Settings,
+    Cached, Disk, Region, Settings,
     disk::mmap::{MmapDisk, OpenDirError},
 };
 use thiserror::Error;
+
+/// What the page cache keeps of what was written last: as much as sequor's followers let it. Bytes.
+const CACHED_BYTES: u64 = 8 << 20;
+/// So much of a segment is read at once to have it in the page cache. Bytes.
+const WARM_BYTES: usize = 1 << 20;
 
 /// No log can be made, or it cannot be written to.
 #[derive(Debug, Error)]
@@ -48,6 +53,8 @@ pub(crate) struct Segments {
     position: u64,
     alignment: u64,
     zeros: Bytes,
+    /// Nobody reads what is written: its pages are used again, as a follower of sequor does it.
+    cached: Cached,
 }
 
 impl Segments {
@@ -77,13 +84,16 @@ impl Segments {
     pub(crate) fn open_in_place(directory: &Path, bytes: u64) -> Result<Self, SegmentError> {
         let made = MmapDisk::open(directory)?.create(&file_name(1), bytes);
         let active = made.map_err(|source| SegmentError::System { what: "make a segment", source })?;
+        warm(&*active).map_err(|source| SegmentError::System { what: "read a segment", source })?;
         Ok(Self::begin(active, None))
     }
 
     fn begin(active: Arc<dyn Region>, ready: Option<mpsc::Receiver<Arc<dyn Region>>>) -> Self {
         let alignment = Settings::default().alignment;
         let zeros = vec![0; usize::try_from(alignment).expect("a few sectors")].into();
-        Self { ready, active, position: 0, alignment: alignment.into(), zeros }
+        let mut cached = Cached::default();
+        cached.limit_to(ready.is_some().then_some(CACHED_BYTES));
+        Self { ready, active, position: 0, alignment: alignment.into(), zeros, cached }
     }
 
     /// Writes one block, padded to whole sectors, and syncs it. Rolls to the next segment if it does not fit.
@@ -100,11 +110,32 @@ impl Segments {
             }
             self.position = 0;
         }
-        let written = self.active.write_at(self.position, &chunks).and_then(|()| self.active.sync());
-        written.map_err(|source| SegmentError::System { what: "write to the log", source })?;
+        if let Some(stale) = self.cached.take_stale() {
+            stale.forget();
+        }
+        let written = match self.ready {
+            Some(_) => {
+                self.cached.write(&self.active, self.position..self.position + padded);
+                self.active.append_at(self.position, &chunks)
+            }
+            None => self.active.write_at(self.position, &chunks),
+        };
+        let synced = written.and_then(|()| self.active.sync());
+        synced.map_err(|source| SegmentError::System { what: "write to the log", source })?;
         self.position += padded;
         Ok(())
     }
+}
+
+/// Has the whole of a file in the page cache.
+fn warm(region: &dyn Region) -> io::Result<()> {
+    let mut piece = vec![0; WARM_BYTES];
+    for position in (0..region.bytes()).step_by(WARM_BYTES) {
+        let bytes =
+            usize::try_from(region.bytes() - position).map_or(WARM_BYTES, |left| left.min(WARM_BYTES));
+        region.scan(position, &mut piece[..bytes])?;
+    }
+    Ok(())
 }
 
 fn file_name(number: u64) -> String {

@@ -16,6 +16,9 @@ use super::Core;
 use super::machine::{Operation, Verdict};
 use super::time::Time;
 
+/// How much of its log a broker keeps in the page cache that only reads what it is about to apply. Bytes.
+const FOLLOWER_CACHED_BYTES: u64 = 8 << 20;
+
 /// How long to wait before a full disk is tried again. Microseconds.
 const ROOM_RETRY_US: u64 = 1_000_000;
 
@@ -25,11 +28,13 @@ impl Core {
         if self.halt.is_some() || now < self.next_spare {
             return None;
         }
-        // Subscribers read from the leader.
-        match self.leads() {
-            true => self.node.log_mut().poll_spare(),
-            false => self.node.log_mut().poll_recycling_spare(),
-        }
+        self.node.log_mut().poll_spare()
+    }
+
+    /// How much of the log the page cache is to keep. Subscribers read from the leader, and those who lag read what was
+    /// written long ago.
+    pub(super) fn cached_bytes(&self) -> Option<u64> {
+        (!self.leads()).then_some(FOLLOWER_CACHED_BYTES)
     }
 
     /// Takes what came of a segment that was to be made ready.

@@ -45,6 +45,8 @@ pub(super) struct Syncing {
 impl Core {
     /// The next write and sync to run, if none is out.
     pub fn poll_ticket(&mut self, now: Time) -> Option<Ticket> {
+        let cached = self.cached_bytes();
+        self.node.log_mut().keep_cached(cached);
         let ticket = if self.halt.is_some() { None } else { self.node.log_mut().poll_ticket() };
         // What cannot even be begun, because there is no segment for it, takes long too.
         let is_blocked = || self.syncing.is_none() && self.log().last_index() > self.log().durable();

@@ -29,7 +29,7 @@ use super::cluster::sequor;
 
 /// Segments that a few entries fill.
 pub(crate) fn small() -> Settings {
-    Settings { segment_bytes: 8192, block_bytes_max: 4096, alignment: 512, spares: 1, cached: 1 }
+    Settings { segment_bytes: 8192, block_bytes_max: 4096, alignment: 512, spares: 1 }
 }
 
 /// The directories of a cluster as `certs init` makes them.

@@ -9,13 +9,13 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use memmap2::{Mmap, MmapOptions};
-use rustix::fs::{Advice, FallocateFlags};
+use memmap2::{Mmap, MmapMut, MmapOptions};
+use rustix::fs::{Advice, FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use rustix::mm::Advice as MapAdvice;
 
@@ -25,6 +25,9 @@ use super::{Disk, Region, check_range};
 
 /// Zeros are written in pieces of this size. Bytes.
 const FILL_BYTES: usize = 1 << 20;
+/// Pages of the page cache, and the zeros that fill up the last one of a write. Bytes.
+const PAGE_BYTES: usize = 4096;
+static PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 /// So many pages of a range are looked at before the whole of it is asked for. Pages go by and large in the order in which
 /// they came, so a few stand for all. Count.
 const PROBES: u64 = 4;
@@ -116,18 +119,34 @@ pub fn map_for_writing(file: &File) -> io::Result<memmap2::MmapMut> {
 }
 
 /// Writes `bytes` zeros and syncs them.
-fn fill(file: &mut File, bytes: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(&*file, FallocateFlags::empty(), 0, bytes) {
+///
+/// They go past the page cache, if the file system lets them: it would get a page for each of them, and with most of those
+/// nothing more is done until blocks are written over them, perhaps much later.
+fn fill(path: &Path, file: &File, bytes: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
         // A file system that cannot reserve can still be filled.
         Ok(()) | Err(Errno::OPNOTSUPP) => (),
         Err(error) => return Err(error.into()),
     }
-    let zeros = vec![0; FILL_BYTES];
-    let mut left = bytes;
-    while left > 0 {
-        let piece = usize::try_from(left).map_or(FILL_BYTES, |left| left.min(FILL_BYTES));
-        file.write_all(&zeros[..piece])?;
-        left -= piece as u64;
+    let flags = OFlags::DIRECT.bits().try_into().expect("a flag of open is an int");
+    let direct = OpenOptions::new().write(true).custom_flags(flags).open(path);
+    // A map begins with a page, as such a write has to.
+    let zeros = MmapMut::map_anon(FILL_BYTES)?;
+    let mut filled = 0;
+    if let Ok(direct) = direct {
+        while bytes - filled >= FILL_BYTES as u64 {
+            match direct.write_all_at(&zeros, filled) {
+                Ok(()) => filled += FILL_BYTES as u64,
+                // It has other rules for such writes than these.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    while filled < bytes {
+        let piece = usize::try_from(bytes - filled).map_or(FILL_BYTES, |left| left.min(FILL_BYTES));
+        file.write_all_at(&zeros[..piece], filled)?;
+        filled += piece as u64;
     }
     file.sync_all()
 }
@@ -140,8 +159,8 @@ impl Disk for MmapDisk {
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Region>> {
         let path = self.path(name);
-        let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        if let Err(error) = fill(&mut file, bytes).and_then(|()| self.sync_directory()) {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        if let Err(error) = fill(&path, &file, bytes).and_then(|()| self.sync_directory()) {
             // What there is of it takes room that others may need. If even this fails, recovery removes it.
             fs::remove_file(&path)?;
             return Err(error);
@@ -179,21 +198,13 @@ impl MmapRegion {
     fn is_cached(&self, position: u64) -> bool {
         preadv2(&self.file, &mut [IoSliceMut::new(&mut [0])], position, ReadWriteFlags::NOWAIT).is_ok()
     }
-}
 
-impl Region for MmapRegion {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn bytes(&self) -> u64 {
-        self.map.len() as u64
-    }
-
-    fn write_at(&self, position: u64, chunks: &[Bytes]) -> io::Result<()> {
+    /// Writes the chunks, and so many zeros after them.
+    fn write(&self, position: u64, chunks: &[Bytes], zeros: usize) -> io::Result<()> {
         let bytes: usize = chunks.iter().map(Bytes::len).sum();
         check_range(&self.name, self.bytes(), position, bytes as u64)?;
         let mut slices: Vec<IoSlice<'_>> = chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
+        slices.push(IoSlice::new(&PAGE[..zeros]));
         let mut left = &mut slices[..];
         let mut position = position;
         IoSlice::advance_slices(&mut left, 0);
@@ -212,6 +223,28 @@ impl Region for MmapRegion {
         }
         Ok(())
     }
+}
+
+impl Region for MmapRegion {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    fn write_at(&self, position: u64, chunks: &[Bytes]) -> io::Result<()> {
+        self.write(position, chunks, 0)
+    }
+
+    fn append_at(&self, position: u64, chunks: &[Bytes]) -> io::Result<()> {
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
+        check_range(&self.name, self.bytes(), position, bytes as u64)?;
+        let end = position + bytes as u64;
+        let page_end = end.next_multiple_of(PAGE_BYTES as u64).min(self.bytes());
+        self.write(position, chunks, usize::try_from(page_end - end).expect("less than a page"))
+    }
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
@@ -228,14 +261,21 @@ impl Region for MmapRegion {
         self.file.read_exact_at(into, position)
     }
 
-    fn forget(&self) {
+    fn forget(&self, position: u64, bytes: u64) {
+        let end = position.saturating_add(bytes).min(self.bytes());
+        let range = usize::try_from(position).ok().zip(usize::try_from(end).ok()).map(|(from, to)| from..to);
+        let Some(pages) = range.and_then(|range| self.map.get(range)) else { return };
         // The page cache keeps what is mapped.
-        let start = self.map.as_ptr().cast_mut().cast();
-        // SAFETY: The range is the whole of a map that is shared with a file and only read: whoever looks at it again is
+        let start = pages.as_ptr().cast_mut().cast();
+        // SAFETY: The range is part of a map that is shared with a file and only read: whoever looks at it again is
         // given the same bytes, by the page cache or from the disk.
-        let unmapped = unsafe { rustix::mm::madvise(start, self.map.len(), MapAdvice::LinuxDontNeed) };
-        // A hint that is not taken costs memory and nothing else.
-        let _ = unmapped.and_then(|()| rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed));
+        let unmapped = unsafe { rustix::mm::madvise(start, pages.len(), MapAdvice::LinuxDontNeed) };
+        // A hint that is not taken costs memory and nothing else; one of no length would mean the rest of the file.
+        let length = NonZeroU64::new(pages.len() as u64);
+        let _ = unmapped.and_then(|()| match length {
+            Some(length) => rustix::fs::fadvise(&self.file, position, Some(length), Advice::DontNeed),
+            None => Ok(()),
+        });
     }
 
     fn expect(&self, position: u64, bytes: u64) {

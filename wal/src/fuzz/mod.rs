@@ -56,5 +56,5 @@ fn identity() -> Identity {
 
 /// Segments so small that a handful of entries fills one.
 fn small() -> Settings {
-    Settings { segment_bytes: 4096, block_bytes_max: 1500, alignment: 512, spares: 2, cached: 1 }
+    Settings { segment_bytes: 4096, block_bytes_max: 1500, alignment: 512, spares: 2 }
 }

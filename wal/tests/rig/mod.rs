@@ -20,7 +20,7 @@ pub(crate) fn identity() -> Identity {
 
 /// Segments so small that a handful of entries fills one.
 pub(crate) fn small() -> Settings {
-    Settings { segment_bytes: 4096, block_bytes_max: 1500, alignment: 512, spares: 2, cached: 1 }
+    Settings { segment_bytes: 4096, block_bytes_max: 1500, alignment: 512, spares: 2 }
 }
 
 pub(crate) fn entry(index: Index, term: Term, data: impl Into<Bytes>) -> Entry {
