@@ -39,6 +39,8 @@ apt_install() {
         || skip "${missing[*]}: apt-get install ${missing[*]} failed"
     if [ -d /run/systemd/system ]; then
         for package in "${missing[@]}"; do
+            # Debian names a service like its package, or like what it serves.
+            systemctl disable --now "$package" > /dev/null 2>&1 || true
             systemctl disable --now "${package%-server}" > /dev/null 2>&1 || true
         done
     fi

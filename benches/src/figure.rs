@@ -52,6 +52,12 @@ pub struct Figure {
     /// Requests that were answered with an error.
     #[serde(default)]
     pub errors: u64,
+    /// Elections meanwhile, if the program knows.
+    #[serde(default)]
+    pub elections: u64,
+    /// Datagrams that the relay had to drop, if there was one and the program knows.
+    #[serde(default)]
+    pub relay_overflowed: u64,
 }
 
 /// Counts the answers of one run.
@@ -99,6 +105,8 @@ impl Tally {
             client_cpu_us_per_record: None,
             broker_cpu_us_per_record: None,
             errors: 0,
+            elections: 0,
+            relay_overflowed: 0,
         }
     }
 }

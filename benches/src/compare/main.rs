@@ -16,9 +16,10 @@
 //! | `stage.rs` | where a contestant runs: its programs, its data, the delay of its links |
 //! | `summary.rs` | the runs of all rounds as medians |
 //! | `machine.rs` | what it was measured on |
-//! | `markdown.rs`, `page.rs` | the summary for people |
+//! | `markdown.rs`, `page.rs`, `curve.rs` | the summary for people |
 
 mod contestant;
+mod curve;
 mod machine;
 mod markdown;
 mod page;
@@ -197,7 +198,7 @@ fn compare(cli: &Cli) -> Result<(), CompareError> {
         interruption: Interruption::listen().map_err(CompareError::Signals)?,
     };
     let quick = ["1x1", "1x256", "1000x16"];
-    let full = ["1x1", "1x16", "1x256", "1x1000", "100x16", "1000x1", "1000x16"];
+    let full = ["1x1", "100x1", "1000x1", "1x16", "100x16", "1000x16", "1x256", "1x1000"];
     let points = match (&cli.point[..], cli.quick) {
         ([], true) => quick.map(parsed).to_vec(),
         ([], false) => full.map(parsed).to_vec(),
@@ -229,7 +230,7 @@ fn compare(cli: &Cli) -> Result<(), CompareError> {
                     return Err(CompareError::Interrupted);
                 }
                 say(&told(round, contestant, *point, &run));
-                summary.add(Run { contestant: contestant.clone(), point: *point, outcome: run });
+                summary.add(Run { contestant: contestant.clone(), point: *point, round, outcome: run });
             }
         }
         // What there is after each round is of use already.

@@ -52,14 +52,12 @@ pub(crate) fn text(summary: &Summary) -> String {
 }
 
 fn line(summary: &Summary, row: &Row) -> String {
-    let Row { contestant, point, records_per_s, p50_us, p99_us, p999_us, .. } = row;
+    let Row { contestant, records_per_s, p50_us, p99_us, p999_us, .. } = row;
     let cpu = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), |us| format!("{us:.2}"));
-    let share = summary.best("null", *point).map(|null| records_per_s.median / null);
-    let times =
-        summary.best("sequor", *point).filter(|_| contestant.is_peer()).map(|own| own / records_per_s.median);
-    let errors = if row.errors > 0 { format!(", {} errors", row.errors) } else { String::new() };
+    let doubts: String =
+        row.doubts(summary.rounds_begun()).iter().map(|doubt| format!(", {doubt}")).collect();
     format!(
-        "| {}{errors} | {} ({} - {}) | {} | {} | {} | {}, {} | {} | {} |\n",
+        "| {}{doubts} | {} ({} - {}) | {} | {} | {} | {}, {} | {} | {} |\n",
         contestant.title(),
         grouped(records_per_s.median),
         grouped(records_per_s.least),
@@ -69,9 +67,21 @@ fn line(summary: &Summary, row: &Row) -> String {
         time(*p999_us),
         cpu(row.broker_cpu_us_per_record),
         cpu(row.client_cpu_us_per_record),
-        share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
-        times.map_or_else(|| "-".to_owned(), |times| format!("{times:.1} times as many")),
+        share(summary, row),
+        times(summary, row),
     )
+}
+
+/// What a row is of the null log's records, in words.
+pub(crate) fn share(summary: &Summary, row: &Row) -> String {
+    let share = summary.best("null", row.point).map(|null| row.records_per_s.median / null);
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", 100.0 * share))
+}
+
+/// How many times a peer's records sequor's are, in words.
+pub(crate) fn times(summary: &Summary, row: &Row) -> String {
+    let own = summary.best("sequor", row.point).filter(|_| row.contestant.is_peer());
+    own.map_or_else(|| "-".to_owned(), |own| format!("{:.1} times as many", own / row.records_per_s.median))
 }
 
 /// What a point is, in words.

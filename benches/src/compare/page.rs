@@ -1,12 +1,13 @@
 //! The comparison as one page: everything in it, nothing fetched, readable on light and dark.
 //!
-//! One chart for each point: a bar for each row on a logarithmic scale, for they differ by powers of ten; the thin line in
-//! it goes from the least to the most of the rounds.
+//! First the curves against the records of a request (`curve.rs`), then one chart for each point: a bar for each row on a
+//! logarithmic scale, for they differ by powers of ten; the thin line in it goes from the least to the most of the rounds.
 
 use std::fmt::Write;
 
 use crate::{
-    markdown::{delay, grouped, heading, time},
+    curve::curves,
+    markdown::{delay, grouped, heading, share, time, times},
     stage::Setup,
     summary::{Row, Summary},
 };
@@ -27,6 +28,8 @@ h1{font-size:1.6rem}h2{font-size:1.15rem;margin:2.2rem 0 .4rem}p{color:var(--sof
 svg{width:100%;height:auto;font:13px system-ui,sans-serif}svg text{fill:var(--ink)}svg .soft{fill:var(--soft)}
 svg .grid{stroke:var(--line)}svg .range{stroke:var(--ink);stroke-width:1.5}
 .own{fill:var(--own)}.null{fill:var(--null)}.peer{fill:var(--peer)}.weak{fill:var(--weak)}
+.curve{fill:none;stroke-width:2}.curve.own{stroke:var(--own);stroke-width:3}.curve.null{stroke:var(--null);stroke-dasharray:6 4}
+.curve.peer{stroke:var(--peer)}.curve.weak{stroke:var(--weak)}
 .key span{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1.2em}
 .key .own{background:var(--own)}.key .null{background:var(--null)}.key .peer{background:var(--peer)}.key .weak{background:var(--weak)}
 table{border-collapse:collapse;font-size:.85rem;width:100%}td,th{padding:.25rem .5rem;text-align:right;border-bottom:1px solid var(--line)}td:first-child,th:first-child{text-align:left}
@@ -54,9 +57,10 @@ pub(crate) fn html(summary: &Summary) -> String {
         page += &format!("<p><strong>Doubtful: {}.</strong></p>\n", escaped(&doubt));
     }
     page += &setups(summary);
+    page += &curves(summary);
     for point in summary.points() {
         let rows = summary.rows(point);
-        page += &format!("<h2>{}</h2>\n{}\n{}\n", heading(point), chart(&rows), table(&rows));
+        page += &format!("<h2>{}</h2>\n{}\n{}\n", heading(point), chart(&rows), table(summary, &rows));
     }
     let out = summary.skipped.iter().map(|(system, why)| format!("{system}: {why}"));
     let notes: String =
@@ -134,7 +138,7 @@ fn setups(summary: &Summary) -> String {
 }
 
 /// Which colour a row has.
-fn class(row: &Row) -> &'static str {
+pub(crate) fn class(row: &Row) -> &'static str {
     match &*row.contestant.system {
         "sequor" => "own",
         "null" | "null-in-place" => "null",
@@ -147,17 +151,18 @@ fn figures(row: &Row) -> String {
     format!("{}, p99 {}", grouped(row.records_per_s.median), time(row.p99_us))
 }
 
-fn table(rows: &[Row]) -> String {
+fn table(summary: &Summary, rows: &[Row]) -> String {
     let mut text = String::from(
         "<table><tr><th></th><th>records/s</th><th>MB/s</th><th>p50</th><th>p99</th><th>p99.9</th>\
-         <th>CPU us/record, nodes</th><th>client</th></tr>",
+         <th>CPU us/record, nodes</th><th>client</th><th>of the null log</th><th>sequor does</th><th>doubts</th></tr>",
     );
     let cpu = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), |us| format!("{us:.2}"));
     for row in rows {
         // Writing to a string does not fail.
         let _ = write!(
             text,
-            "<tr><td>{}</td><td>{}</td><td>{:.1}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{:.1}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
+             <td>{}</td><td>{}</td><td>{}</td></tr>",
             escaped(&row.contestant.title()),
             grouped(row.records_per_s.median),
             row.bytes_per_s / 1e6,
@@ -166,12 +171,15 @@ fn table(rows: &[Row]) -> String {
             time(row.p999_us),
             cpu(row.broker_cpu_us_per_record),
             cpu(row.client_cpu_us_per_record),
+            share(summary, row),
+            times(summary, row),
+            escaped(&row.doubts(summary.rounds_begun()).join(", ")),
         );
     }
     text + "</table>"
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -35,6 +35,8 @@ const WARM_UP_SECONDS_MAX: u64 = 10;
 const SYNCED: &str = "fsync";
 /// Pause between two looks whether somebody wants us to end.
 const LOOK: Duration = Duration::from_millis(50);
+/// The one segment of the null log in place is as long as that of the sketch that the goals count against.
+const IN_PLACE_SEGMENT_BYTES: &str = "--segment-bytes=268435456";
 /// Exit code of a script that cannot install its peer.
 const CANNOT_INSTALL: i32 = 69;
 
@@ -232,7 +234,10 @@ impl Stage {
             OsString::from_iter([std::ffi::OsStr::new("--data="), place.as_os_str()]),
         ];
         let mut null = Command::new(own.with_file_name("nulllog"));
-        null.args(words).args(in_place.then_some("--in-place"));
+        null.args(words);
+        if in_place {
+            null.args(["--in-place", IN_PLACE_SEGMENT_BYTES]);
+        }
         measured(&mut null, "nulllog run", &self.interruption)
     }
 

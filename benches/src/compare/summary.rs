@@ -16,6 +16,7 @@ use crate::{
 pub(crate) struct Run {
     pub(crate) contestant: Contestant,
     pub(crate) point: Point,
+    pub(crate) round: u64,
     pub(crate) outcome: Result<Measured, RunError>,
 }
 
@@ -53,6 +54,8 @@ pub(crate) struct Row {
     pub(crate) broker_cpu_us_per_record: Option<f64>,
     pub(crate) client_cpu_us_per_record: Option<f64>,
     pub(crate) errors: u64,
+    pub(crate) elections: u64,
+    pub(crate) relay_overflowed: u64,
     /// What it does before it acknowledges.
     pub(crate) setup: Option<Setup>,
 }
@@ -61,6 +64,21 @@ impl Row {
     /// Whether what it acknowledges is on stable storage, as far as is known.
     pub(crate) fn is_synced(&self) -> bool {
         self.setup.as_ref().is_none_or(Setup::is_synced)
+    }
+
+    /// What speaks against its figures, given how many rounds there were: nothing, if all went well.
+    pub(crate) fn doubts(&self, rounds: u64) -> Vec<String> {
+        let missing = rounds.saturating_sub(self.runs as u64);
+        [
+            (missing, "rounds without a figure"),
+            (self.errors, "errors"),
+            (self.elections, "elections"),
+            (self.relay_overflowed, "datagrams dropped by the relay"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect()
     }
 }
 
@@ -71,6 +89,8 @@ pub(crate) struct Summary {
     pub(crate) size: u64,
     pub(crate) rtt_us: u64,
     pub(crate) rounds: u64,
+    /// The one that the last run belongs to, from 1.
+    rounds_begun: u64,
     /// How long a run was at least, and at most.
     pub(crate) seconds: (u64, u64),
     /// What each system that ran does before it acknowledges.
@@ -86,7 +106,7 @@ impl Summary {
     /// Of nothing yet.
     pub(crate) fn new(machine: Machine, size: u64, rtt_us: u64, rounds: u64, seconds: (u64, u64)) -> Self {
         let (setups, skipped, failed, figures) = Default::default();
-        Self { machine, size, rtt_us, rounds, seconds, setups, skipped, failed, figures }
+        Self { machine, size, rtt_us, rounds, rounds_begun: 0, seconds, setups, skipped, failed, figures }
     }
 
     /// How long a run was, in words.
@@ -107,7 +127,8 @@ impl Summary {
 
     /// Takes what a run gave.
     pub(crate) fn add(&mut self, run: Run) {
-        let Run { contestant, point, outcome } = run;
+        let Run { contestant, point, round, outcome } = run;
+        self.rounds_begun = round;
         match outcome {
             Ok(Measured { figure, setup }) => {
                 self.setups.insert(contestant.system.clone(), setup);
@@ -117,8 +138,16 @@ impl Summary {
                     None => rows.push((contestant, vec![figure])),
                 }
             }
-            Err(error) => _ = self.failed.insert(format!("{} at {point}: {error}", contestant.title())),
+            Err(error) => {
+                let what = format!("{} at {point}, round {round}: {error}", contestant.title());
+                self.failed.insert(what);
+            }
         }
+    }
+
+    /// How many rounds a row can have figures of by now.
+    pub(crate) fn rounds_begun(&self) -> u64 {
+        self.rounds_begun
     }
 
     /// The points at which anybody has a figure, in order.
@@ -172,6 +201,8 @@ fn row(contestant: &Contestant, point: Point, figures: &[Figure]) -> Option<Row>
         broker_cpu_us_per_record: median(|figure| figure.broker_cpu_us_per_record),
         client_cpu_us_per_record: median(|figure| figure.client_cpu_us_per_record),
         errors: figures.iter().map(|figure| figure.errors).sum(),
+        elections: figures.iter().map(|figure| figure.elections).sum(),
+        relay_overflowed: figures.iter().map(|figure| figure.relay_overflowed).sum(),
         setup: None,
     })
 }
@@ -183,8 +214,19 @@ pub(crate) mod tests {
 
     /// Three rounds of everybody at one point: the null log does 1,000, the others less and less.
     pub(crate) fn example() -> Summary {
+        example_at(&["1x256".parse().unwrap()])
+    }
+
+    /// The same at several points.
+    pub(crate) fn example_at(points: &[Point]) -> Summary {
         let mut summary = Summary::new(Machine::default(), 128, 0, 3, (30, 120));
-        let point: Point = "1x256".parse().unwrap();
+        for point in points {
+            add_example(&mut summary, *point);
+        }
+        summary
+    }
+
+    fn add_example(summary: &mut Summary, point: Point) {
         let stands = |who: &Contestant| who.takes(point) && who.system != "null-in-place";
         for (rank, contestant) in contestant::all().into_iter().filter(stands).enumerate() {
             if contestant.system == "kafka" {
@@ -192,7 +234,7 @@ pub(crate) mod tests {
                 summary.skip(&contestant, &why);
                 continue;
             }
-            for share in [0.9, 1.0, 1.2] {
+            for (round, share) in [(1, 0.9), (2, 1.0), (3, 1.2)] {
                 let records_per_s = 1000.0 * share / (rank + 1) as f64;
                 let figure = Figure {
                     point,
@@ -207,6 +249,8 @@ pub(crate) mod tests {
                     client_cpu_us_per_record: None,
                     broker_cpu_us_per_record: Some(3.25),
                     errors: 0,
+                    elections: 0,
+                    relay_overflowed: 0,
                 };
                 let durability = match &*contestant.system {
                     "nats" | "kafka-default" => "page cache: <none>",
@@ -214,10 +258,9 @@ pub(crate) mod tests {
                 };
                 let setup = Setup { durability: durability.into(), settings: "defaults".into() };
                 let outcome = Ok(Measured { figure, setup });
-                summary.add(Run { contestant: contestant.clone(), point, outcome });
+                summary.add(Run { contestant: contestant.clone(), point, round, outcome });
             }
         }
-        summary
     }
 
     #[test]
@@ -225,6 +268,18 @@ pub(crate) mod tests {
         assert_eq!(Spread::of([3.0, 1.0, 2.0]), Some(Spread { least: 1.0, median: 2.0, most: 3.0 }));
         assert_eq!(Spread::of([4.0, 1.0]), Some(Spread { least: 1.0, median: 2.5, most: 4.0 }));
         assert_eq!(Spread::of([]), None);
+    }
+
+    #[test]
+    fn a_row_says_what_speaks_against_it() {
+        let mut summary = example();
+        let point = "1x256".parse().unwrap();
+        assert!(summary.rows(point)[0].doubts(summary.rounds_begun()).is_empty());
+        let contestant = summary.rows(point)[0].contestant.clone();
+        let why = RunError::Failed { why: "no".into() };
+        summary.add(Run { contestant, point, round: 4, outcome: Err(why) });
+        assert_eq!(summary.rows(point)[0].doubts(summary.rounds_begun()), ["1 rounds without a figure"]);
+        assert!(summary.failed.contains("null log at 1x256, round 4: failed: no"), "{:?}", summary.failed);
     }
 
     #[test]

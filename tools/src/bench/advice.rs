@@ -13,6 +13,29 @@ const ACHIEVED_SHARE: f64 = 99.0;
 /// Requests that are on their way at the ends of the window: so many less are none that is missing.
 const EDGE_REQUESTS: f64 = 1.0;
 
+/// With fewer requests than this the slowest of a thousand is no more than the slowest of all.
+const REQUESTS_OF_P999: u64 = 1000;
+
+/// All that speaks against a measurement.
+pub(super) fn doubts(outcome: &Outcome) -> Vec<String> {
+    let asked = outcome.asked();
+    let elections = outcome.costs.elections.filter(|elections| *elections > 0);
+    let elections = elections.map(|elections| {
+        format!("{asked}: {} meanwhile: this is no steady load", count(elections, "election"))
+    });
+    let overflowed = (outcome.relay_overflowed > 0).then(|| {
+        let dropped = count(outcome.relay_overflowed, "datagram");
+        format!(
+            "{asked}: the relay dropped {dropped}, which the network that it stands for would not have lost"
+        )
+    });
+    let few = (1..REQUESTS_OF_P999).contains(&outcome.requests).then(|| {
+        let requests = count(outcome.requests, "request");
+        format!("{asked}: {requests} are too few for a p99.9; measure for longer (--seconds)")
+    });
+    doubt(outcome).into_iter().chain(elections).chain(overflowed).chain(few).collect()
+}
+
 /// Why a measurement is not what it was meant to be, if it is not.
 pub(super) fn doubt(outcome: &Outcome) -> Option<String> {
     let (asked, seconds) = (outcome.asked(), outcome.seconds);
@@ -97,7 +120,10 @@ fn sentence(group: &[&Outcome]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::outcome::example, *};
+    use super::{
+        super::{gauges::Costs, outcome::example},
+        *,
+    };
 
     #[test]
     fn the_smallest_batch_that_is_nearly_as_good_is_advised() {
@@ -135,6 +161,20 @@ mod tests {
         assert!(doubt(&silent).unwrap().contains("no request was answered in the 3 s"));
         assert!(advice(&[silent]).is_empty());
         assert_eq!(doubt(&example(1, 1, 2000.0)), None);
+    }
+
+    #[test]
+    fn what_disturbed_a_window_is_said() {
+        let steady = Outcome { requests: 5000, ..example(1, 1, 2000.0) };
+        assert!(doubts(&steady).is_empty(), "{:?}", doubts(&steady));
+        let costs = Costs { elections: Some(1), ..Costs::default() };
+        let disturbed = Outcome { costs, relay_overflowed: 2, requests: 30, ..steady };
+        let told = doubts(&disturbed).join("\n");
+        for part in
+            ["1 election meanwhile", "the relay dropped 2 datagrams", "30 requests are too few for a p99.9"]
+        {
+            assert!(told.contains(part), "{told}");
+        }
     }
 
     #[test]

@@ -18,14 +18,14 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{
-    advice::{advice, doubt},
+    advice::{advice, doubts},
     limits::{LimitError, Limits},
     lists::{Point, Pressure, Stage, Sweep, between, round_trip},
     load,
     machine::Machine,
     meter::Meter,
     outcome::{self, Outcome},
-    progress::Progress,
+    progress::{Progress, say},
     report::{self, Page},
     target::{Target, place},
     trial::{Trial, WARM_UP},
@@ -180,16 +180,37 @@ pub(super) struct Findings {
 
 pub(super) async fn run(args: AppendArgs, global: &Global) -> Result<(), Failure> {
     let mut interruptions = Interruptions::listen()?;
-    let findings = tokio::select! {
+    let mut findings = None;
+    let ended: Result<(), Failure> = tokio::select! {
         biased;
-        interruption = interruptions.next() => return Err(interruption.into()),
-        found = find(&args, global) => found?,
+        interruption = interruptions.next() => Err(interruption.into()),
+        found = find(&args, global, &mut findings) => found,
     };
-    tell(&args, &findings)
+    // What was measured before something went wrong took its time, too.
+    if let Some(mut findings) = findings.filter(|findings| ended.is_ok() || !findings.results.is_empty()) {
+        findings.judge(ended.is_ok());
+        let told = tell(&args, &findings);
+        return ended.and(told);
+    }
+    ended
+}
+
+impl Findings {
+    /// Says what follows from the results, and what speaks against them.
+    fn judge(&mut self, is_whole: bool) {
+        self.advice = advice(&self.results);
+        self.doubts = self.results.iter().flat_map(doubts).collect();
+        if !is_whole {
+            self.doubts.push("this is not all that was to be measured: it ended before".to_owned());
+        }
+    }
 }
 
 fn tell(args: &AppendArgs, findings: &Findings) -> Result<(), Failure> {
     // What was measured is told before anything else can go wrong.
+    if args.output == Form::Csv {
+        findings.doubts.iter().for_each(|doubt| say(doubt));
+    }
     output::tell(&match args.output {
         Form::Table => text(findings),
         Form::Json => serde_json::to_string(findings).expect("it has string keys") + "\n",
@@ -225,8 +246,8 @@ fn text(findings: &Findings) -> String {
     text
 }
 
-/// Measures everything.
-async fn find(args: &AppendArgs, global: &Global) -> Result<Findings, Failure> {
+/// Measures everything. What is known is in `findings` at any time.
+async fn find(args: &AppendArgs, global: &Global, findings: &mut Option<Findings>) -> Result<(), Failure> {
     let (sweep, left_out) = sweep(args)?;
     args.report.as_deref().map(report::prepare).transpose()?;
     let place = place(args.dir.as_ref())?;
@@ -242,11 +263,6 @@ async fn find(args: &AppendArgs, global: &Global) -> Result<Findings, Failure> {
             measured.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         limits = Some(measured?);
     }
-    let mut results = Vec::new();
-    for stage in &sweep.stages {
-        measure_stage(args, global, &place, (stage, &sweep.points), &mut progress, &mut results).await?;
-    }
-    progress.finish();
     let settings = Settings {
         seconds: args.seconds,
         warm_up_ms: WARM_UP.as_millis() as u64,
@@ -255,11 +271,14 @@ async fn find(args: &AppendArgs, global: &Global) -> Result<Findings, Failure> {
         set: args.set.iter().map(|(key, value)| format!("{key}={value}")).collect(),
         left_out,
     };
-    let doubts: Vec<_> = results.iter().filter_map(doubt).collect();
-    if args.output == Form::Csv {
-        doubts.iter().for_each(|doubt| progress.news(doubt));
+    let (results, advice, doubts) = Default::default();
+    let Findings { results, .. } =
+        findings.insert(Findings { machine, settings, limits, results, advice, doubts });
+    for stage in &sweep.stages {
+        measure_stage(args, global, &place, (stage, &sweep.points), &mut progress, results).await?;
     }
-    Ok(Findings { machine, settings, limits, advice: advice(&results), doubts, results })
+    progress.finish();
+    Ok(())
 }
 
 /// The combinations that can be measured, and why others cannot.

@@ -114,10 +114,11 @@ impl Sample {
         rtt: Duration,
         processes: Option<&[u32]>,
     ) -> Result<Self, ProcError> {
-        let rows = status::ask(client, &config.brokers, ANSWER_TIMEOUT + rtt * 2).await;
-        let counters = rows.iter().try_fold(Counters::default(), |sum, row| Some(add(sum, row.counters?)));
+        // First what changes while the brokers are asked.
         let processes = processes.map(Processes::read).transpose()?;
         let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        let rows = status::ask(client, &config.brokers, ANSWER_TIMEOUT + rtt * 2).await;
+        let counters = rows.iter().try_fold(Counters::default(), |sum, row| Some(add(sum, row.counters?)));
         let client_cpu_us = cpu.tv_sec.unsigned_abs() * SECOND_US + cpu.tv_nsec.unsigned_abs() / 1000;
         Ok(Self { counters, processes, client_cpu_us })
     }

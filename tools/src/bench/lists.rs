@@ -56,6 +56,18 @@ pub(super) struct Timing {
     pub(super) election_ms: u64,
 }
 
+impl Timing {
+    /// The same, but for what keys of the brokers' configuration say. One that makes no sense is for the brokers to refuse.
+    pub(super) fn with(self, set: &[(String, String)]) -> Self {
+        let said =
+            |name: &str| set.iter().rfind(|(key, _)| key == name).and_then(|(_, value)| value.parse().ok());
+        Self {
+            heartbeat_ms: said("heartbeat_ms").unwrap_or(self.heartbeat_ms),
+            election_ms: said("election_ms").unwrap_or(self.election_ms),
+        }
+    }
+}
+
 impl Stage {
     /// The brokers' times for this way: the defaults, until a heartbeat would be a round trip old when the next one
     /// leaves; from there on they grow with the round trip. An election takes two of them, and has to be over before
@@ -150,5 +162,16 @@ mod tests {
         let sweep = Sweep::new((&[1, 3], &[Duration::ZERO]), (&[256], &[1, 10, 100]), &pressures);
         assert_eq!((sweep.stages.len(), sweep.points.len(), sweep.count()), (2, 6, 12));
         assert_eq!(sweep.points[3], Point { batch: 1, size: 256, pressure: Pressure::Rate(1000) });
+    }
+
+    #[test]
+    fn what_is_set_is_the_timing_that_is_told() {
+        let set = |words: &[(&str, &str)]| -> Vec<(String, String)> {
+            words.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let own = Stage { brokers: 3, rtt: Duration::ZERO }.timing();
+        assert_eq!(own.with(&set(&[("spares", "3")])), own);
+        let slow = own.with(&set(&[("election_ms", "400"), ("election_ms", "500"), ("heartbeat_ms", "100")]));
+        assert_eq!(slow, Timing { heartbeat_ms: 100, election_ms: 500 });
     }
 }

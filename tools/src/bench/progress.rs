@@ -73,7 +73,8 @@ impl Progress {
     }
 }
 
-fn say(what: &str) {
+/// A line on stderr, when there is no bar.
+pub(super) fn say(what: &str) {
     // With stderr closed there is nobody to tell.
     let _nobody = io::stderr().write_all(format!("sequor bench: {what}\n").as_bytes());
 }

@@ -96,7 +96,8 @@ struct Read {
     records: u64,
     value_bytes: u64,
     batch_bytes: u64,
-    took: Duration,
+    start: Instant,
+    end: Instant,
 }
 
 /// What so many consumers read at the same time.
@@ -246,29 +247,32 @@ async fn read(config: &Config, barrier: &Barrier, from: Offset, to: Offset) -> R
             value_bytes += record.value.map_or(0, |value| value.len() as u64);
         }
     }
-    let took = start.elapsed();
+    let end = Instant::now();
     drop(tail);
     client.close().await;
-    Ok(Read { records, value_bytes, batch_bytes, took })
+    Ok(Read { records, value_bytes, batch_bytes, start, end })
 }
 
 impl Outcome {
     fn new(target: &Target, reads: &[Read], cpu_us: Option<u64>) -> Self {
-        let seconds = |read: Option<&Read>| read.map_or(0.0, |read| read.took.as_secs_f64());
-        let slowest = seconds(reads.iter().max_by_key(|read| read.took));
+        let seconds = |took: Option<Duration>| took.unwrap_or_default().as_secs_f64();
+        let took = || reads.iter().map(|read| read.end - read.start);
+        // From when the first began until the last was done.
+        let span = reads.iter().map(|read| read.end).max().zip(reads.iter().map(|read| read.start).min());
+        let whole = seconds(span.map(|(end, start)| end - start));
         let sum = |of: fn(&Read) -> u64| reads.iter().map(of).sum::<u64>();
-        let per_s = |of: fn(&Read) -> u64| sum(of) as f64 / slowest;
+        let per_s = |of: fn(&Read) -> u64| sum(of) as f64 / whole;
         Self {
             consumers: reads.len() as u64,
             brokers: target.stage.brokers,
             rtt_us: target.rtt_us(),
             records: reads.first().map_or(0, |read| read.records),
-            seconds: slowest,
+            seconds: whole,
             records_per_s: per_s(|read| read.records),
             bytes_per_s: per_s(|read| read.value_bytes),
             batch_bytes_per_s: per_s(|read| read.batch_bytes),
-            fastest_s: seconds(reads.iter().min_by_key(|read| read.took)),
-            slowest_s: slowest,
+            fastest_s: seconds(took().min()),
+            slowest_s: seconds(took().max()),
             broker_cpu_us_per_record: cpu_us.map(|cpu| cpu as f64 / sum(|read| read.records).max(1) as f64),
         }
     }

@@ -141,7 +141,7 @@ impl Target {
         }
         let known = relay.as_ref().map_or(&listens[..], Relay::fronts);
         let mut cluster = Cluster::make(dir, known)?;
-        let timing = stage.timing();
+        let timing = stage.timing().with(set);
         for (id, listen) in cluster.ids().into_iter().zip(&listens) {
             cluster.set(id, "listen", listen.to_string());
             cluster.set(id, "heartbeat_ms", timing.heartbeat_ms.to_string());
