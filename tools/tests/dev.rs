@@ -5,6 +5,7 @@
 mod cluster;
 
 use std::{
+    collections::HashSet,
     fs,
     hash::{BuildHasher as _, RandomState},
     io::{BufRead as _, BufReader, Write as _},
@@ -106,10 +107,19 @@ fn free_ports() -> SocketAddr {
     wait_for("three free ports in a row", || {
         let next = begin + 3 * GIVEN.fetch_add(1, Ordering::Relaxed);
         let first = PORTS.start + u16::try_from(next % u64::from(PORTS.end - PORTS.start)).unwrap();
-        let sockets = (first..first + 3).map(|port| UdpSocket::bind(("127.0.0.1", port)));
-        let all: Result<Vec<_>, _> = sockets.collect();
-        all.is_ok().then(|| SocketAddr::from(([127, 0, 0, 1], first)))
+        let taken = taken_ports();
+        (first..first + 3)
+            .all(|port| !taken.contains(&port))
+            .then(|| SocketAddr::from(([127, 0, 0, 1], first)))
     })
+}
+
+/// Ports that somebody receives datagrams on. To try would be to take them, also for any process that another thread is just
+/// about to start: that has all open sockets for a moment, however soon they are closed here.
+fn taken_ports() -> HashSet<u16> {
+    let table = fs::read_to_string("/proc/net/udp").unwrap();
+    let local = table.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap());
+    local.map(|address| u16::from_str_radix(address.rsplit(':').next().unwrap(), 16).unwrap()).collect()
 }
 
 fn files(dir: &Path) -> usize {
