@@ -10,13 +10,13 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream, UdpSocket},
-    process::{Output, Stdio},
+    process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use cluster::{Cluster, sequor};
+use cluster::{Cluster, is_ignored, sequor};
 
 /// Runs a bench in a directory of its own, which it has to leave as it was.
 fn bench(args: &[&str]) -> Output {
@@ -30,6 +30,12 @@ fn bench(args: &[&str]) -> Output {
 fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
+
+/// Most datagrams that three brokers send for a commit of one request: two entries and what answers each, the answer to the
+/// client, and what QUIC acknowledges on its own. Count.
+const DATAGRAMS_PER_COMMIT: f64 = 12.0;
+/// Most that they send beside that, however slow the machine: heartbeats and their answers. Count.
+const DATAGRAMS_PER_SECOND_AT_REST: f64 = 500.0;
 
 /// The smallest segments: less to fill with zeros.
 const SMALL: [&str; 2] = ["--set", "segment_bytes=8388608"];
@@ -63,12 +69,55 @@ fn a_sweep_tells_of_each_combination_and_writes_a_page() {
             assert!(number(field) >= 0.0, "{field}: {result}");
         }
     }
+    let one_by_one = &results[0];
+    assert_eq!((&one_by_one["batch"], &one_by_one["in_flight"]), (&1.into(), &1.into()));
+    if one_by_one["elections"] == 0 {
+        let number = |field: &str| one_by_one[field].as_f64().unwrap();
+        let cycles = number("cycles");
+        for field in ["datagrams_per_cycle", "sends_per_cycle"] {
+            let most = DATAGRAMS_PER_COMMIT * cycles + DATAGRAMS_PER_SECOND_AT_REST * number("seconds");
+            assert!(number(field) * cycles <= most, "{field}: more than {most} in all: {one_by_one}");
+        }
+    }
     assert!(told["limits"]["fdatasync_p50_us"].as_u64() > Some(0), "{told}");
     assert!(told["machine"]["processors"].as_u64() > Some(0), "{told}");
     assert!(told["advice"][0].as_str().unwrap().contains("one by one tops out at"), "{told}");
     let page = fs::read_to_string(out.join("index.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("one by one tops out at"));
     assert!(!page.contains("http"), "it fetches nothing");
+}
+
+#[test]
+fn what_was_measured_before_a_signal_is_told() {
+    const SIGINT: u8 = 2;
+    if is_ignored(SIGINT.into()) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // Twenty seconds, of which the test waits for the first.
+    let in_flight: Vec<String> = (1..=20).map(|count| count.to_string()).collect();
+    let args = ["bench", "append", "--brokers", "1", "--batch", "1", "--seconds", "1", "-o", "json"];
+    let mut sweep = sequor()
+        .args(args)
+        .args(["--in-flight", &in_flight.join(",")])
+        .args(SMALL)
+        .env("TMPDIR", dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(sweep.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().contains(": 1 of 20: ")), "the first is done");
+    assert!(Command::new("kill").args(["-INT", &sweep.id().to_string()]).status().unwrap().success());
+    let rest: Vec<_> = said.map(Result::unwrap).collect();
+    let output = sweep.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(128 + i32::from(SIGINT)), "{rest:?}");
+    let told = json(&output);
+    let measured = told["results"].as_array().unwrap().len();
+    assert!((1..20).contains(&measured), "{told}");
+    let doubts = told["doubts"].as_array().unwrap();
+    assert!(doubts.last().unwrap().as_str().unwrap().contains("this is not all"), "{told}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
 }
 
 #[test]

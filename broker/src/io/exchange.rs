@@ -12,15 +12,16 @@ use std::{
     rc::Rc,
 };
 
+use bytes::{Bytes, BytesMut};
 use quinn::{SendStream, WriteError};
-use sequor_client::protocol::{
-    Refusal, RequestId, Response,
-    frame::{self, Frame},
-};
+use sequor_client::protocol::{Refusal, RequestId, Response, frame};
 use thiserror::Error;
 use tokio::{sync::Notify, time::timeout};
 
 use super::limits::{ANSWER_WRITE_TIMEOUT, REQUEST_OVERHEAD_BYTES, STREAM_IN_FLIGHT_BYTES_MAX};
+
+/// Answers are put side by side in pieces of memory of this size, while they fit. Bytes.
+const READY_BYTES: usize = 8 << 10;
 
 /// Bytes of unanswered requests, of all streams together.
 ///
@@ -50,7 +51,8 @@ pub(super) struct Exchange {
 /// Answers that wait for the writer.
 #[derive(Default)]
 struct Ready {
-    frames: Vec<Frame>,
+    /// Their frames, one behind the other.
+    frames: BytesMut,
     /// What their requests held.
     released_bytes: usize,
 }
@@ -137,13 +139,12 @@ impl Exchange {
     }
 
     fn put(&self, id: RequestId, response: &Response, released_bytes: usize) {
-        let frame = frame::encode_response(id, response).or_else(|refusal| {
-            tracing::error!(%id, %refusal, "an answer does not fit its frame");
-            frame::encode_response(id, &Response::Refused(Refusal::Unavailable))
-        });
-        let frame = frame.expect("a refusal without fields fits any frame");
         let mut ready = self.ready.borrow_mut();
-        ready.frames.push(frame);
+        let put = frame::put_response(&mut ready.frames, id, response).or_else(|refusal| {
+            tracing::error!(%id, %refusal, "an answer does not fit its frame");
+            frame::put_response(&mut ready.frames, id, &Response::Refused(Refusal::Unavailable))
+        });
+        put.expect("a refusal without fields fits any frame");
         ready.released_bytes += released_bytes;
         self.filled.notify_one();
     }
@@ -155,13 +156,12 @@ impl Exchange {
     /// Always in the end; see [`AnswerError`].
     pub(super) async fn write(&self, send: &mut SendStream) -> Result<std::convert::Infallible, AnswerError> {
         loop {
-            let Ready { frames, released_bytes } = mem::take(&mut *self.ready.borrow_mut());
+            let (frames, released_bytes) = self.ready.borrow_mut().take();
             if frames.is_empty() {
                 self.filled.notified().await;
                 continue;
             }
-            let mut chunks = frame::gather(frames.into_iter());
-            let written = timeout(ANSWER_WRITE_TIMEOUT, send.write_all_chunks(&mut chunks)).await;
+            let written = timeout(ANSWER_WRITE_TIMEOUT, send.write_chunk(frames)).await;
             self.release(released_bytes);
             written.map_err(|_| AnswerError::TooSlow)??;
         }
@@ -183,6 +183,17 @@ impl Exchange {
         self.held_bytes.set(self.held_bytes.get() - bytes);
         self.budget.put_back(bytes);
         self.freed.notify_one();
+    }
+}
+
+impl Ready {
+    /// All of them, and what their requests held. What is left of the memory is for the next ones.
+    fn take(&mut self) -> (Bytes, usize) {
+        let frames = self.frames.split().freeze();
+        if self.frames.capacity() == 0 {
+            self.frames.reserve(READY_BYTES);
+        }
+        (frames, mem::take(&mut self.released_bytes))
     }
 }
 

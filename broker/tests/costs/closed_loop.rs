@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use allocation_counter::measure as count_allocations;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use sequor_broker::core::time::Time;
 use sequor_broker::core::{Caller, Core, PeerMessage, SessionId};
 use sequor_client::protocol::batch::BatchBuilder;
 use sequor_client::protocol::{
     Acks, Append, BrokerId, Context, Counters, Epoch, ProducerId, Request, RequestId, Response, Sequence,
+    frame,
 };
 use sequor_wal::Ticket;
 
@@ -117,6 +118,8 @@ struct Running {
     next: u64,
     last_id: u64,
     answers: usize,
+    /// Their frames, as a stream's writer has them.
+    answers_ready: BytesMut,
     spent: Spent,
 }
 
@@ -126,8 +129,9 @@ impl Running {
         let producer = trio.open("load");
         let Trio { now, cores, tickets, .. } = trio;
         let spent = Spent::default();
-        let (messages, answers) = (VecDeque::new(), 0);
-        Self { load, now, cores, tickets, messages, producer, next: 0, last_id: 1000, answers, spent }
+        let (messages, answers, answers_ready) = Default::default();
+        let (next, last_id) = (0, 1000);
+        Self { load, now, cores, tickets, messages, producer, next, last_id, answers, answers_ready, spent }
     }
 
     fn counters(&self) -> Vec<Counters> {
@@ -213,15 +217,29 @@ impl Running {
         });
         let core = &mut self.cores[broker];
         assert!(core.halted().is_none(), "{:?}", core.halted());
-        while let Some((to, message)) = core.poll_peer() {
+        let mut told = (Vec::with_capacity(16), Vec::with_capacity(self.load.in_flight));
+        let (messages, answers) = (&mut told.0, &mut told.1);
+        // What leaves is turned into bytes on the way, as the broker's own loop does it.
+        let leaving = count_allocations(|| {
+            while let Some((to, message)) = core.poll_peer() {
+                messages.push((to, message.encode(), message));
+            }
+            while let Some(reply) = core.poll_reply() {
+                frame::put_response(&mut self.answers_ready, reply.caller.id, &reply.response).unwrap();
+                answers.push(reply.response);
+            }
+        });
+        self.spent.allocations[broker] += leaving.count_total;
+        for (to, pieces, message) in told.0 {
             self.spent.messages[broker] += 1;
-            self.spent.peer_bytes += message.encode().iter().map(|piece| piece.len() as u64).sum::<u64>();
+            self.spent.peer_bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
             self.messages.push_back((broker, usize::try_from(to.0).unwrap() - 1, message));
         }
-        while let Some(reply) = core.poll_reply() {
-            assert!(matches!(reply.response, Response::Appended(_)), "{:?}", reply.response);
+        for response in told.1 {
+            assert!(matches!(response, Response::Appended(_)), "{response:?}");
             self.answers += 1;
         }
+        self.answers_ready.clear();
         while let Some(order) = core.poll_spare(now) {
             core.handle_spare(now, order.run().unwrap());
         }

@@ -11,13 +11,15 @@
 //! and answers may end with more than their reader knows; a request may not, because a broker must not ignore a wish.
 //! The context has its length in front so that it, too, has an end to grow at.
 
+use bytes::{BufMut as _, BytesMut};
+use postcard::ser_flavors::{Flavor, Size};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     Acks, Append, ClientHello, Context, Delivery, Feature, Field, KeepAlive, List, Lookup, Offset, Open,
     OpenSession, ProducerId, Refusal, Request, RequestId, Resolve, Response, Retire, Sequence, ServerHello,
     Subscribe,
-    frame::{Frame, FrameError, Kind, RawFrame, payload_bytes_max, within},
+    frame::{Frame, FrameError, Kind, RawFrame, payload_bytes_max, put_head, within},
     limits::{
         BATCH_BYTES_MAX, DEADLINE_MS_MAX, NAME_BYTES_MAX, SESSION_TTL_MS_MAX, SESSION_TTL_MS_MIN,
         SOFTWARE_BYTES_MAX, TOKENS_MAX,
@@ -44,7 +46,7 @@ struct DeliveryBody {
 ///
 /// [`Refusal::TooLarge`].
 pub fn encode_client_hello(hello: &ClientHello) -> Result<Frame, Refusal> {
-    Frame::build(Kind::ClientHello, RequestId::NONE, &postcard_of(hello), Vec::new())
+    Frame::build(Kind::ClientHello, RequestId::NONE, Vec::new(), |body| put(hello, body))
 }
 
 /// The frame of the answer to it.
@@ -53,7 +55,7 @@ pub fn encode_client_hello(hello: &ClientHello) -> Result<Frame, Refusal> {
 ///
 /// [`Refusal::TooLarge`].
 pub fn encode_server_hello(hello: &ServerHello) -> Result<Frame, Refusal> {
-    Frame::build(Kind::ServerHello, RequestId::NONE, &postcard_of(hello), Vec::new())
+    Frame::build(Kind::ServerHello, RequestId::NONE, Vec::new(), |body| put(hello, body))
 }
 
 /// The frame of a request.
@@ -64,28 +66,37 @@ pub fn encode_server_hello(hello: &ServerHello) -> Result<Frame, Refusal> {
 pub fn encode_request(id: RequestId, context: &Context, request: &Request) -> Result<Frame, Refusal> {
     check_context(context)?;
     check_request(request)?;
-    let (kind, message, payload) = match request {
-        Request::Open(open) => (Kind::Open, postcard_of(open), None),
-        Request::Append(append) => {
-            let Append { acks, settled, expect_end, batch } = append;
-            let body = AppendBody { acks: *acks, settled: *settled, expect_end: *expect_end };
-            (Kind::Append, postcard_of(&body), Some(batch.clone()))
-        }
-        Request::Lookup(lookup) => (Kind::Lookup, postcard_of(lookup), None),
-        Request::Resolve(resolve) => (Kind::Resolve, postcard_of(resolve), None),
-        Request::Retire(retire) => (Kind::Retire, postcard_of(retire), None),
-        Request::List(list) => (Kind::List, postcard_of(list), None),
-        Request::End => (Kind::End, Vec::new(), None),
-        Request::Status => (Kind::Status, Vec::new(), None),
-        Request::Subscribe(subscribe) => (Kind::Subscribe, postcard_of(subscribe), None),
-        Request::OpenSession(open) => (Kind::OpenSession, postcard_of(open), None),
-        Request::KeepAlive(alive) => (Kind::KeepAlive, postcard_of(alive), None),
+    let (kind, payload) = match request {
+        Request::Open(_) => (Kind::Open, None),
+        Request::Append(append) => (Kind::Append, Some(append.batch.clone())),
+        Request::Lookup(_) => (Kind::Lookup, None),
+        Request::Resolve(_) => (Kind::Resolve, None),
+        Request::Retire(_) => (Kind::Retire, None),
+        Request::List(_) => (Kind::List, None),
+        Request::End => (Kind::End, None),
+        Request::Status => (Kind::Status, None),
+        Request::Subscribe(_) => (Kind::Subscribe, None),
+        Request::OpenSession(_) => (Kind::OpenSession, None),
+        Request::KeepAlive(_) => (Kind::KeepAlive, None),
     };
-    let context = postcard_of(context);
-    let mut body = postcard_of(&(context.len() as u32));
-    body.extend_from_slice(&context);
-    body.extend_from_slice(&message);
-    Frame::build(kind, id, &body, payload.into_iter().collect())
+    Frame::build(kind, id, payload.into_iter().collect(), |body| {
+        put(&(size_of(context) as u32), body);
+        put(context, body);
+        match request {
+            Request::Open(open) => put(open, body),
+            Request::Append(Append { acks, settled, expect_end, batch: _ }) => {
+                put(&AppendBody { acks: *acks, settled: *settled, expect_end: *expect_end }, body);
+            }
+            Request::Lookup(lookup) => put(lookup, body),
+            Request::Resolve(resolve) => put(resolve, body),
+            Request::Retire(retire) => put(retire, body),
+            Request::List(list) => put(list, body),
+            Request::End | Request::Status => {}
+            Request::Subscribe(subscribe) => put(subscribe, body),
+            Request::OpenSession(open) => put(open, body),
+            Request::KeepAlive(alive) => put(alive, body),
+        }
+    })
 }
 
 /// The frame of an answer.
@@ -94,32 +105,94 @@ pub fn encode_request(id: RequestId, context: &Context, request: &Request) -> Re
 ///
 /// [`Refusal::TooLarge`] if the answer takes more than a frame may: only a delivery can.
 pub fn encode_response(id: RequestId, response: &Response) -> Result<Frame, Refusal> {
-    let (kind, body) = match response {
-        Response::Opened(producer) => (Kind::Opened, postcard_of(producer)),
-        Response::Appended(appended) => (Kind::Appended, postcard_of(appended)),
-        Response::Accepted(appended) => (Kind::Accepted, postcard_of(appended)),
-        Response::Found(producer) => (Kind::Found, postcard_of(producer)),
-        Response::Alive(alive) => (Kind::Alive, postcard_of(alive)),
-        Response::Resolved(resolved) => (Kind::Resolved, postcard_of(resolved)),
-        Response::Retired(retired) => (Kind::Retired, postcard_of(retired)),
-        Response::Listed(listed) => (Kind::Listed, postcard_of(listed)),
-        Response::End(end) => (Kind::EndIs, postcard_of(end)),
-        Response::Status(status) => (Kind::StatusIs, postcard_of(status)),
-        Response::Leads(leads) => (Kind::Leads, postcard_of(leads)),
-        Response::Delivery(delivery) => return encode_delivery(id, delivery),
-        Response::Refused(refusal) => (Kind::Refused, postcard_of(refusal)),
+    let payload = match response {
+        Response::Delivery(delivery) => delivery.stretches.clone(),
+        _ => Vec::new(),
     };
-    Frame::build(kind, id, &body, Vec::new())
+    Frame::build(response_kind(response), id, payload, |body| put_body(response, body))
 }
 
-fn encode_delivery(id: RequestId, delivery: &Delivery) -> Result<Frame, Refusal> {
-    let Delivery { next, end, names, stretches } = delivery;
-    let body = postcard_of(&DeliveryBody { next: *next, end: *end, names: names.clone() });
-    Frame::build(Kind::Delivery, id, &body, stretches.clone())
+/// Puts the frame of an answer behind those that are there, without a piece of memory of its own.
+///
+/// # Errors
+///
+/// Those of [`encode_response`]; nothing is put there then.
+///
+/// # Panics
+///
+/// If it is a delivery: its payload is not to be copied.
+pub fn put_response(into: &mut BytesMut, id: RequestId, response: &Response) -> Result<(), Refusal> {
+    assert!(!matches!(response, Response::Delivery(_)), "a delivery has a payload");
+    put_head(into, response_kind(response), id, 0, |body| put_body(response, body))
 }
 
-fn postcard_of<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("a message without maps and references always has a postcard form")
+fn response_kind(response: &Response) -> Kind {
+    match response {
+        Response::Opened(_) => Kind::Opened,
+        Response::Appended(_) => Kind::Appended,
+        Response::Accepted(_) => Kind::Accepted,
+        Response::Found(_) => Kind::Found,
+        Response::Alive(_) => Kind::Alive,
+        Response::Resolved(_) => Kind::Resolved,
+        Response::Retired(_) => Kind::Retired,
+        Response::Listed(_) => Kind::Listed,
+        Response::End(_) => Kind::EndIs,
+        Response::Status(_) => Kind::StatusIs,
+        Response::Leads(_) => Kind::Leads,
+        Response::Delivery(_) => Kind::Delivery,
+        Response::Refused(_) => Kind::Refused,
+    }
+}
+
+fn put_body(response: &Response, body: &mut BytesMut) {
+    match response {
+        Response::Opened(producer) | Response::Found(producer) => put(producer, body),
+        Response::Appended(appended) | Response::Accepted(appended) => put(appended, body),
+        Response::Alive(alive) => put(alive, body),
+        Response::Resolved(resolved) => put(resolved, body),
+        Response::Retired(retired) => put(retired, body),
+        Response::Listed(listed) => put(listed, body),
+        Response::End(end) => put(end, body),
+        Response::Status(status) => put(status, body),
+        Response::Leads(leads) => put(leads, body),
+        Response::Delivery(Delivery { next, end, names, stretches: _ }) => {
+            put(&DeliveryBody { next: *next, end: *end, names: names.clone() }, body);
+        }
+        Response::Refused(refusal) => put(refusal, body),
+    }
+}
+
+/// Where postcard writes to.
+struct Into<'a>(&'a mut BytesMut);
+
+impl Flavor for Into<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.put_u8(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.put_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+/// Why postcard cannot fail here: it does not know what to do with a map or a sequence of unknown length, and nothing else can
+/// go wrong.
+const HAS_A_FORM: &str = "a message without maps and references always has a postcard form";
+
+fn put<T: Serialize>(value: &T, into: &mut BytesMut) {
+    postcard::serialize_with_flavor(value, Into(into)).expect(HAS_A_FORM);
+}
+
+fn size_of<T: Serialize>(value: &T) -> usize {
+    postcard::serialize_with_flavor(value, Size::default()).expect(HAS_A_FORM)
 }
 
 impl RawFrame {

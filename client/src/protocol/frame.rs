@@ -25,7 +25,9 @@ use std::collections::VecDeque;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
-pub use super::body::{encode_client_hello, encode_request, encode_response, encode_server_hello};
+pub use super::body::{
+    encode_client_hello, encode_request, encode_response, encode_server_hello, put_response,
+};
 use super::{
     Field, Refusal, RequestId,
     limits::{BATCH_BYTES_MAX, BODY_BYTES_MAX, DELIVERY_BYTES_MAX},
@@ -174,22 +176,49 @@ impl Frame {
     pub(super) fn build(
         kind: Kind,
         id: RequestId,
-        body: &[u8],
         payload: Vec<Bytes>,
+        body: impl FnOnce(&mut BytesMut),
     ) -> Result<Self, Refusal> {
-        within(Field::Body, body.len(), BODY_BYTES_MAX)?;
-        let payload_bytes: usize = payload.iter().map(Bytes::len).sum();
-        within(Field::Batch, payload_bytes, payload_bytes_max(kind))?;
-        let mut head = BytesMut::with_capacity(HEADER_BYTES + body.len());
-        head.put_u32_le((COUNTED_HEADER_BYTES + body.len() + payload_bytes) as u32);
-        head.put_u16_le(kind as u16);
-        head.put_u16_le(0);
-        head.put_u64_le(id.0);
-        head.put_u32_le(body.len() as u32);
-        head.put_u32_le(checksum(&head, body));
-        head.put_slice(body);
+        let mut head = BytesMut::with_capacity(HEAD_BYTES_USUAL);
+        put_head(&mut head, kind, id, payload.iter().map(Bytes::len).sum(), body)?;
         Ok(Self { head: head.freeze(), payload })
     }
+}
+
+/// Room for the head of nearly any frame. Bytes.
+const HEAD_BYTES_USUAL: usize = 128;
+
+/// Puts the head of a frame behind what is there: its header, and the body that `body` writes.
+///
+/// # Errors
+/// [`Refusal::TooLarge`]; nothing is put there then.
+pub(super) fn put_head(
+    into: &mut BytesMut,
+    kind: Kind,
+    id: RequestId,
+    payload_bytes: usize,
+    body: impl FnOnce(&mut BytesMut),
+) -> Result<(), Refusal> {
+    let begin = into.len();
+    into.put_bytes(0, HEADER_BYTES);
+    body(into);
+    let body_bytes = into.len() - begin - HEADER_BYTES;
+    let fits = within(Field::Body, body_bytes, BODY_BYTES_MAX)
+        .and_then(|()| within(Field::Batch, payload_bytes, payload_bytes_max(kind)));
+    if fits.is_err() {
+        into.truncate(begin);
+        return fits;
+    }
+    let (header, body) = into[begin..].split_at_mut(HEADER_BYTES);
+    let (counted, mut crc) = header.split_at_mut(COUNTED_HEADER_BYTES);
+    let mut fields = &mut *counted;
+    fields.put_u32_le((COUNTED_HEADER_BYTES + body_bytes + payload_bytes) as u32);
+    fields.put_u16_le(kind as u16);
+    fields.put_u16_le(0);
+    fields.put_u64_le(id.0);
+    fields.put_u32_le(body_bytes as u32);
+    crc.put_u32_le(checksum(counted, body));
+    Ok(())
 }
 
 /// Largest piece that is copied to lie beside others. Bytes.
@@ -322,8 +351,8 @@ impl Decoder {
 
     fn advance(&mut self) -> Result<Option<RawFrame>, FrameError> {
         if self.head.is_none() {
-            let Some(bytes) = self.take(HEADER_BYTES) else { return Ok(None) };
-            self.head = Some(Head::read(&bytes)?);
+            let Some(header) = self.take_header() else { return Ok(None) };
+            self.head = Some(Head::read(&header)?);
         }
         let head = self.head.as_ref().expect("read just now or before");
         if head.checked.is_none() {
@@ -336,6 +365,25 @@ impl Decoder {
         let Head { kind, flags, id, checked, .. } = self.head.take().expect("as above");
         let body = checked.expect("checked before the payload is taken");
         Ok(Some(RawFrame { kind, flags, id, body, payload }))
+    }
+
+    /// The next header once it is there.
+    fn take_header(&mut self) -> Option<[u8; HEADER_BYTES]> {
+        if self.buffered < HEADER_BYTES {
+            return None;
+        }
+        self.buffered -= HEADER_BYTES;
+        let (mut header, mut filled) = ([0; HEADER_BYTES], 0);
+        while filled < HEADER_BYTES {
+            let chunk = self.chunks.front_mut().expect("what is buffered lies in chunks");
+            let bytes = chunk.len().min(HEADER_BYTES - filled);
+            chunk.copy_to_slice(&mut header[filled..filled + bytes]);
+            filled += bytes;
+            if chunk.is_empty() {
+                self.chunks.pop_front();
+            }
+        }
+        Some(header)
     }
 
     /// The next `len` bytes once they are there: a slice if they lie in one chunk, else a copy.
@@ -367,9 +415,9 @@ impl Decoder {
 }
 
 impl Head {
-    fn read(bytes: &Bytes) -> Result<Self, FrameError> {
-        let counted = bytes[..COUNTED_HEADER_BYTES].try_into().expect("the header is longer");
-        let mut fields = bytes.clone();
+    fn read(bytes: &[u8; HEADER_BYTES]) -> Result<Self, FrameError> {
+        let counted = *bytes.first_chunk().expect("the header is longer");
+        let mut fields = &bytes[..];
         let length = fields.get_u32_le() as usize;
         let (kind, flags, id) = (fields.get_u16_le(), fields.get_u16_le(), RequestId(fields.get_u64_le()));
         let (body, crc) = (fields.get_u32_le() as usize, fields.get_u32_le());
