@@ -21,7 +21,7 @@ const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 90.0;
 const RIGHT: f64 = 150.0;
-const TOP: f64 = 12.0;
+const TOP: f64 = 32.0;
 const BOTTOM: f64 = 44.0;
 /// Least distance of two names at the ends of their lines.
 const NAME_STEP: f64 = 15.0;
@@ -119,7 +119,8 @@ fn chart(measure: &Measure, batches: &[u64], lines: &[Line]) -> String {
     }
     let _ = write!(
         svg,
-        "<text class=\"soft\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">records of a request: {}</text>",
+        "<text class=\"soft\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">records of a request</text>\
+         <text x=\"{LEFT}\" y=\"16\">{}</text>",
         LEFT + (WIDTH - LEFT - RIGHT) / 2.0,
         HEIGHT - 8.0,
         measure.name,

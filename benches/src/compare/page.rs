@@ -23,7 +23,7 @@ const AXIS: f64 = 34.0;
 const STYLE: &str = "
 :root{color-scheme:light dark;--ink:#1c1c1e;--soft:#5f6368;--line:#d9dce1;--back:#fff;--own:#0b6e4f;--null:#8a8f98;--peer:#3b6fb6;--weak:#c98a1b}
 @media(prefers-color-scheme:dark){:root{--ink:#e8e8ea;--soft:#a2a7b0;--line:#3a3d44;--back:#17181b;--own:#3fbf94;--null:#7d828c;--peer:#6fa3e8;--weak:#e0ad4f}}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back);max-width:960px;margin:2rem auto;padding:0 1rem}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--back);max-width:1040px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.6rem}h2{font-size:1.15rem;margin:2.2rem 0 .4rem}p{color:var(--soft)}
 svg{width:100%;height:auto;font:13px system-ui,sans-serif}svg text{fill:var(--ink)}svg .soft{fill:var(--soft)}
 svg .grid{stroke:var(--line)}svg .range{stroke:var(--ink);stroke-width:1.5}
@@ -32,7 +32,7 @@ svg .grid{stroke:var(--line)}svg .range{stroke:var(--ink);stroke-width:1.5}
 .curve.peer{stroke:var(--peer)}.curve.weak{stroke:var(--weak)}
 .key span{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1.2em}
 .key .own{background:var(--own)}.key .null{background:var(--null)}.key .peer{background:var(--peer)}.key .weak{background:var(--weak)}
-table{border-collapse:collapse;font-size:.85rem;width:100%}td,th{padding:.25rem .5rem;text-align:right;border-bottom:1px solid var(--line)}td:first-child,th:first-child{text-align:left}
+table{border-collapse:collapse;font-size:.78rem;width:100%}td,th{padding:.25rem .5rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}td:first-child,th:first-child{text-align:left}
 ";
 
 /// The page.
@@ -154,7 +154,7 @@ fn figures(row: &Row) -> String {
 fn table(summary: &Summary, rows: &[Row]) -> String {
     let mut text = String::from(
         "<table><tr><th></th><th>records/s</th><th>MB/s</th><th>p50</th><th>p99</th><th>p99.9</th>\
-         <th>CPU us/record, nodes</th><th>client</th><th>of the null log</th><th>sequor does</th><th>doubts</th></tr>",
+         <th>CPU us/rec., nodes</th><th>client</th><th>of null log</th><th>sequor does</th><th>doubts</th></tr>",
     );
     let cpu = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), |us| format!("{us:.2}"));
     for row in rows {
