@@ -1,6 +1,6 @@
 //! `sequor bench append`, `tail`, `stall` and `relay`, small: that they measure at all, and that what they print is whole.
 //!
-//! No figure is judged here: whoever runs the tests has other things to do, too.
+//! No time is judged here, only counts: whoever runs the tests has other things to do, too.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
