@@ -34,6 +34,10 @@ use tokio::{
 
 use sequor_client::{AppendError, Client, Config, Producer, Record, protocol::batch::BatchBuilder};
 
+use super::{
+    lists::{Point, Pressure},
+    load,
+};
 use crate::{
     cli::{Global, Shape},
     cluster::{ANSWER_TIMEOUT, Cluster, LOOK, PATIENCE, connect, wait_for_leader},
@@ -141,6 +145,8 @@ pub(super) async fn run(args: FailoverArgs, global: &Global) -> Result<(), Failu
 }
 
 async fn measure(args: FailoverArgs, global: &Global) -> Result<(), Failure> {
+    let FailoverArgs { batch, size, in_flight, .. } = args;
+    let batch = load::batch(&Point { batch, size, pressure: Pressure::InFlight(in_flight) })?;
     let place = Place::new(args.keep.clone(), "sequor-bench-")?;
     let addresses = crate::cluster::free_addresses(args.brokers as usize)?;
     let mut cluster = Cluster::make(place.path(), &addresses)?;
@@ -154,7 +160,7 @@ async fn measure(args: FailoverArgs, global: &Global) -> Result<(), Failure> {
 
     let watching = connect(&mut cluster, &config).await?;
     wait_for_leader(&mut cluster, &watching, &config).await?;
-    let load = Load::start(&config, &args).await?;
+    let load = Load::start(&config, args.in_flight as usize, batch).await?;
     let probing = Client::connect(&config).await?;
     let probe = probing.producer("bench/failover/probe").in_flight(1).open().await?;
     let mut bench = Bench { cluster, config, watching, load, probe, value: vec![b'x'; args.size as usize] };
@@ -227,15 +233,12 @@ struct Load {
 }
 
 impl Load {
-    async fn start(config: &Config, args: &FailoverArgs) -> Result<Self, Failure> {
+    async fn start(config: &Config, in_flight: usize, batch: BatchBuilder) -> Result<Self, Failure> {
         let client = Client::connect(config).await?;
-        let in_flight = args.in_flight as usize;
         let producer = client.producer("bench/failover/load").in_flight(in_flight).open().await?;
         let (acknowledged, batches) = watch::channel(0);
         let stop = Arc::new(AtomicBool::new(false));
-        let (records, value) = (args.batch as usize, vec![b'x'; args.size as usize]);
-        let work =
-            append_all_the_time(producer, in_flight, (records, value), Arc::clone(&stop), acknowledged);
+        let work = append_all_the_time(producer, in_flight, batch, Arc::clone(&stop), acknowledged);
         Ok(Self { task: tokio::spawn(work), stop, batches })
     }
 
@@ -261,17 +264,14 @@ impl Load {
 async fn append_all_the_time(
     producer: Producer,
     in_flight: usize,
-    (records, value): (usize, Vec<u8>),
+    batch: BatchBuilder,
     stop: Arc<AtomicBool>,
     acknowledged: watch::Sender<u64>,
 ) -> Result<(), AppendError> {
     let mut flying = VecDeque::with_capacity(in_flight);
     loop {
         while flying.len() < in_flight && !stop.load(Ordering::Relaxed) {
-            let mut batch = BatchBuilder::new();
-            // What does not fit one batch comes in the next: the load is what it is.
-            let _full = (0..records).try_for_each(|_| batch.push_value(None, &value, 0));
-            flying.push_back(producer.send_batch(batch).await?);
+            flying.push_back(producer.send_batch(batch.clone()).await?);
         }
         let Some(next) = flying.pop_front() else { return Ok(()) };
         next.await?;
