@@ -27,6 +27,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::disk::SECTOR_BYTES_MAX;
 use crate::entry::{self, ENTRY_HEADER_BYTES, u32_at, u64_at};
 use crate::{Entry, Index, Position, Term};
 
@@ -37,7 +38,7 @@ const MAGIC: u32 = u32::from_le_bytes(*b"sqBK");
 const FORMAT: u8 = 1;
 
 /// Largest alignment of a segment. Bytes.
-pub(crate) const ALIGNMENT_MAX: u32 = 64 << 10;
+pub(crate) const ALIGNMENT_MAX: u32 = SECTOR_BYTES_MAX;
 static PADDING: [u8; ALIGNMENT_MAX as usize] = [0; ALIGNMENT_MAX as usize];
 
 /// How a block comes to be where it is.

@@ -12,6 +12,8 @@ pub mod memory;
 pub mod mmap;
 #[cfg(feature = "mmap")]
 pub mod read_only;
+#[cfg(feature = "mmap")]
+mod sector;
 
 use std::fmt::Debug;
 use std::io;
@@ -19,6 +21,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+/// What every disk writes whole or not at all. Bytes.
+pub const SECTOR_BYTES_MIN: u32 = 512;
+/// The largest sector that a log can begin its blocks on. Bytes.
+pub const SECTOR_BYTES_MAX: u32 = 64 << 10;
 /// Largest file that [`Disk::read`] brings into memory. Bytes.
 pub const SMALL_FILE_BYTES_MAX: u64 = 64 << 20;
 
@@ -58,6 +64,12 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// Whatever the file system answers. The file then holds the old or the new content.
     fn replace(&self, name: &str, content: &[u8]) -> io::Result<()>;
+
+    /// What the disk writes whole or not at all, as far as it tells. Bytes, a power of two from [`SECTOR_BYTES_MIN`] to
+    /// [`SECTOR_BYTES_MAX`].
+    fn sector_bytes(&self) -> u32 {
+        SECTOR_BYTES_MIN
+    }
 
     /// Removes a file and syncs the directory. Open regions of it stay readable.
     ///

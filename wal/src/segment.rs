@@ -19,6 +19,7 @@ use std::io;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::block::{self, ALIGNMENT_MAX, Block, Salt, Unlike};
+use crate::disk::SECTOR_BYTES_MIN;
 use crate::entry::{FORMAT_AT, u32_at, u64_at, was_written_as};
 use crate::{Damage, Index, Region};
 
@@ -32,7 +33,7 @@ pub(crate) const HEADER_BYTES: usize = 68;
 const PREFIX: &str = "segment-";
 
 /// Smallest alignment of blocks: the sector. Bytes.
-pub(crate) const ALIGNMENT_MIN: u32 = 512;
+pub(crate) const ALIGNMENT_MIN: u32 = SECTOR_BYTES_MIN;
 /// Largest segment; recovery holds one in memory. Bytes.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 

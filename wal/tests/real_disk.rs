@@ -27,11 +27,21 @@ fn settle(log: &mut Log) {
 
 #[test]
 fn a_log_is_appended_rolled_cut_and_found_again() {
+    is_appended_rolled_cut_and_found_again(&small());
+}
+
+#[test]
+fn so_is_one_whose_blocks_begin_on_sectors_of_4096_bytes() {
+    let sectors = Settings { segment_bytes: 64 << 10, alignment: 4096, ..small() };
+    is_appended_rolled_cut_and_found_again(&sectors);
+}
+
+fn is_appended_rolled_cut_and_found_again(settings: &Settings) {
     let directory = tempfile::tempdir().unwrap();
     let mut expected = Vec::new();
     for life in 0..3_u64 {
         let disk = MmapDisk::open(directory.path()).unwrap();
-        let opened = open(Arc::new(disk), &identity(), small()).unwrap();
+        let opened = open(Arc::new(disk), &identity(), settings.clone()).unwrap();
         let mut log = opened.log;
         assert_eq!(all(&log), expected);
         assert_eq!(opened.vote, VoteState::Known(Vote { term: life, voted_for: life % 2 }));
@@ -72,6 +82,19 @@ fn what_makes_room_in_the_page_cache_is_read_as_before() {
     drop(log);
     let again = MmapDisk::open(directory.path()).unwrap();
     assert_eq!(all(&open(Arc::new(again), &identity(), small()).unwrap().log), expected);
+}
+
+#[test]
+fn a_new_file_is_zeros_whatever_its_length() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = MmapDisk::open(directory.path()).unwrap();
+    for bytes in [1, 4096, (1 << 20) - 1, 1 << 20, (5 << 20) + 4097] {
+        let name = format!("file-{bytes}");
+        let region = disk.create(&name, bytes).unwrap();
+        let content = region.read(0, usize::try_from(bytes).unwrap()).unwrap();
+        assert!(content.len() as u64 == bytes && content.iter().all(|&byte| byte == 0), "{bytes} bytes");
+        assert_eq!(disk.open(&name).unwrap().bytes(), bytes);
+    }
 }
 
 #[test]

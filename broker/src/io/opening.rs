@@ -73,7 +73,11 @@ fn genesis(disk: &dyn Disk) -> Result<Genesis, DataError> {
 }
 
 fn open_log(config: &Config, disk: Arc<dyn Disk>, identity: &Identity) -> Result<(Log, u64), DataError> {
-    let settings = sequor_wal::Settings { segment_bytes: config.segment_bytes, ..Default::default() };
+    let settings = sequor_wal::Settings {
+        segment_bytes: config.segment_bytes,
+        alignment: disk.sector_bytes(),
+        ..Default::default()
+    };
     let opened = sequor_wal::open(disk, identity, settings)?;
     match opened.vote {
         VoteState::Known(_) => Ok((opened.log, opened.commit)),

@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "a file can be mapped only by promising that nobody shortens it")]
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Write};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use rustix::mm::Advice as MapAdvice;
 
 pub use super::directory::OpenDirError;
 use super::directory::{self, LOCK, TEMPORARY};
-use super::{Disk, Region, check_range};
+use super::{Disk, Region, check_range, sector};
 
 /// Zeros are written in pieces of this size. Bytes.
 const FILL_BYTES: usize = 1 << 20;
@@ -137,8 +137,10 @@ fn fill(path: &Path, file: &File, bytes: u64) -> io::Result<()> {
         while bytes - filled >= FILL_BYTES as u64 {
             match direct.write_all_at(&zeros, filled) {
                 Ok(()) => filled += FILL_BYTES as u64,
-                // It has other rules for such writes than these.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => break,
+                // It has other rules for such writes than these, or knows no such writes after all.
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -185,6 +187,10 @@ impl Disk for MmapDisk {
         file.sync_all()?;
         fs::rename(&temporary, self.path(name))?;
         self.sync_directory()
+    }
+
+    fn sector_bytes(&self) -> u32 {
+        sector::bytes_below(&self.directory.path)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
