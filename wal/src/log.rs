@@ -78,7 +78,7 @@ pub struct Counters {
 /// - `durable <= written <= last`, and `durable == written` while no ticket is out;
 /// - a block is made only when the sync of the one before has returned, so it begins at `durable + 1`;
 /// - the tail holds exactly the entries above `durable`, the extents exactly those at or below it;
-/// - no byte of a segment is written twice.
+/// - no byte of a segment is written twice, but for zeros, where nothing but zeros is.
 #[derive(Debug)]
 pub struct Log {
     settings: Settings,

@@ -18,6 +18,9 @@ use super::{Disk, Region, SMALL_FILE_BYTES_MAX, check_range};
 /// What is written whole or not at all. Bytes.
 pub const SECTOR_BYTES: usize = 512;
 
+/// What a real disk's page cache writes at once. Bytes.
+const PAGE_BYTES: usize = 4096;
+
 /// A directory in memory. Clones are handles of the same directory.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk {
@@ -325,6 +328,15 @@ impl File {
         self.live[position..end].copy_from_slice(content);
     }
 
+    /// Zeros from `end` to the end of its page, as a real disk writes them: whoever was wrong to say that nothing is there
+    /// loses it here, too.
+    fn fill_page(&mut self, end: usize) {
+        let page_end = end.next_multiple_of(PAGE_BYTES).min(self.live.len());
+        if self.live[end..page_end].iter().any(|&byte| byte != 0) {
+            self.write(end, &vec![0; page_end - end]);
+        }
+    }
+
     fn sync(&mut self) {
         self.lost_content.clear();
         self.length_unsynced = false;
@@ -454,6 +466,13 @@ impl Region for MemoryRegion {
         let content = chunks.concat();
         let at = self.check(position, content.len())?;
         self.lock()?.write(self.id, at, &content)
+    }
+
+    fn append_at(&self, position: u64, chunks: &[Bytes]) -> io::Result<()> {
+        self.write_at(position, chunks)?;
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
+        self.lock()?.files[self.id].fill_page(self.check(position, bytes)? + bytes);
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -22,6 +22,23 @@ fn a_crash_keeps_or_loses_each_unsynced_sector() {
 }
 
 #[test]
+fn who_is_wrong_that_nothing_follows_loses_what_does() {
+    let disk = MemoryDisk::new();
+    let region = disk.create("file", 8192).unwrap();
+    for at in [1024, 3000, 4096] {
+        region.write_at(at, &[Bytes::from_static(b"there")]).unwrap();
+    }
+    region.sync().unwrap();
+    region.append_at(512, &[Bytes::from(vec![1; 512])]).unwrap();
+    let image = disk.image("file").unwrap();
+    assert_eq!((image[1023], image[1024], image[3000], &image[4096..4101]), (1, 0, 0, &b"there"[..]));
+    disk.crash(1);
+    let kept = disk.image("file").unwrap()[1024];
+    assert!(kept == 0 || kept == b't', "and a crash keeps the zeros or what they replaced");
+    assert!(disk.open("file").unwrap().append_at(8192, &[Bytes::from_static(b"x")]).is_err());
+}
+
+#[test]
 fn a_sync_survives_every_crash() {
     for seed in 0..32 {
         let disk = MemoryDisk::new();
