@@ -12,8 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use thiserror::Error;
 
+/// Longest wait for a child to be ready: three nodes of a peer, and who leads them.
+const READY_TIMEOUT: Duration = Duration::from_secs(180);
 /// Longest wait for a child that was told to end. Then it is killed.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause between two looks at it.
@@ -35,6 +41,14 @@ pub enum ChildError {
     NotReady {
         /// Which program.
         program: String,
+    },
+    /// It does not say that it is ready.
+    #[error("{program} was not ready within {} s", .patience.as_secs())]
+    Late {
+        /// Which program.
+        program: String,
+        /// How long it was waited for.
+        patience: Duration,
     },
     /// No port is free.
     #[error("there is no free port on 127.0.0.1")]
@@ -74,13 +88,29 @@ impl Dependant {
     /// Waits for the line that says that it is ready.
     ///
     /// # Errors
-    /// [`ChildError::NotReady`].
+    /// [`ChildError::NotReady`], [`ChildError::Late`].
     pub fn ready(&mut self) -> Result<String, ChildError> {
-        let mut line = String::new();
-        match self.output.read_line(&mut line) {
-            Ok(bytes) if bytes > 0 => Ok(line.trim_end().to_owned()),
-            _ => Err(ChildError::NotReady { program: self.program.clone() }),
+        self.ready_within(READY_TIMEOUT)
+    }
+
+    fn ready_within(&mut self, patience: Duration) -> Result<String, ChildError> {
+        let until = Instant::now() + patience;
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            let program = self.program.clone();
+            if !is_readable(self.output.get_ref(), until.saturating_duration_since(Instant::now())) {
+                return Err(ChildError::Late { program, patience });
+            }
+            // What is there may be half a line; what follows it is not ours to take.
+            let there = self.output.fill_buf().unwrap_or_default();
+            let bytes = there.iter().position(|&byte| byte == b'\n').map_or(there.len(), |end| end + 1);
+            if bytes == 0 {
+                return Err(ChildError::NotReady { program });
+            }
+            line.extend_from_slice(&there[..bytes]);
+            self.output.consume(bytes);
         }
+        Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
     }
 
     /// Everything else that it writes, until it closes its output.
@@ -113,6 +143,17 @@ impl Drop for Dependant {
         }
         let _already_gone = self.child.kill();
         let _already_gone = self.child.wait();
+    }
+}
+
+/// Whether anything comes out of a pipe within `patience`, its end included.
+fn is_readable(pipe: &ChildStdout, patience: Duration) -> bool {
+    let patience = Timespec::try_from(patience).expect("a few minutes");
+    loop {
+        match poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&patience)) {
+            Err(Errno::INTR) => {}
+            ready => return ready.is_ok_and(|ready| ready > 0),
+        }
     }
 }
 
@@ -160,6 +201,13 @@ mod tests {
         let mut child = Dependant::start("sh", ["-c", "exit 3"], []).unwrap();
         assert!(matches!(child.ready(), Err(ChildError::NotReady { .. })));
         assert!(matches!(Dependant::start("no-such-program-here", ["x"], []), Err(ChildError::Start { .. })));
+    }
+
+    #[test]
+    fn one_that_says_half_a_line_is_not_waited_for_for_ever() {
+        let mut child = Dependant::start("sh", ["-c", "printf rea; cat > /dev/null"], []).unwrap();
+        let ready = child.ready_within(Duration::from_millis(50));
+        assert!(matches!(ready, Err(ChildError::Late { .. })), "{ready:?}");
     }
 
     #[test]
