@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::super::meter::{histogram, micros};
 
 /// How long each is measured.
-const LENGTH: Duration = Duration::from_secs(1);
+const LENGTH: Duration = Duration::from_millis(500);
 /// What is written before each sync. Bytes.
 const BLOCK_BYTES: usize = 4096;
 /// Size of a file that is written over: it is there before, as a segment of the log is. Bytes.

@@ -26,7 +26,7 @@ use sequor_client::transport::{self, MTU, Profile};
 use super::super::meter::{histogram, micros};
 
 /// How long each is measured.
-const LENGTH: Duration = Duration::from_secs(1);
+const LENGTH: Duration = Duration::from_millis(500);
 /// The small message. Bytes.
 const PING_BYTES: usize = 256;
 /// What is written at once, where much is. Bytes.
