@@ -1,8 +1,9 @@
 //! One block on a real disk, synced: by a positioned write (what the log does, by its own code), through a map, and past
 //! the page cache.
 //!
-//! All write into a file that was made as the log makes a segment, of zeros that are on the disk, so that a sync has data to commit and nothing
-//! else; only then is the comparison one of the write paths. Each block goes behind the one before, as in the log.
+//! All write into a file that was made as the log makes a segment, of zeros that are on the disk, so that a sync has data
+//! to commit and nothing else; only then is the comparison one of the write paths. Each block goes behind the one before,
+//! as in the log.
 //!
 //! The directory is the system's for temporary files, or `SEQUOR_BENCH_DIR`: it has to be on the disk that is meant, and
 //! a disk in memory syncs in no time.

@@ -25,6 +25,9 @@ use bytes::Bytes;
 pub const SECTOR_BYTES_MIN: u32 = 512;
 /// The largest sector that a log can begin its blocks on. Bytes.
 pub const SECTOR_BYTES_MAX: u32 = 64 << 10;
+/// Pages of the page cache: what it writes at once. Bytes.
+#[cfg(any(test, feature = "memory", feature = "mmap"))]
+const PAGE_BYTES: usize = 4096;
 /// Largest file that [`Disk::read`] brings into memory. Bytes.
 pub const SMALL_FILE_BYTES_MAX: u64 = 64 << 20;
 

@@ -13,13 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::{Disk, Region, SMALL_FILE_BYTES_MAX, check_range};
+use super::{Disk, PAGE_BYTES, Region, SECTOR_BYTES_MIN, SMALL_FILE_BYTES_MAX, check_range};
 
 /// What is written whole or not at all. Bytes.
-pub const SECTOR_BYTES: usize = 512;
-
-/// What a real disk's page cache writes at once. Bytes.
-const PAGE_BYTES: usize = 4096;
+pub const SECTOR_BYTES: usize = SECTOR_BYTES_MIN as usize;
 
 /// A directory in memory. Clones are handles of the same directory.
 #[derive(Clone, Debug, Default)]

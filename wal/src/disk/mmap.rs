@@ -21,12 +21,11 @@ use rustix::mm::Advice as MapAdvice;
 
 pub use super::directory::OpenDirError;
 use super::directory::{self, LOCK, TEMPORARY};
-use super::{Disk, Region, check_range, sector};
+use super::{Disk, PAGE_BYTES, Region, check_range, sector};
 
 /// Zeros are written in pieces of this size. Bytes.
 const FILL_BYTES: usize = 1 << 20;
-/// Pages of the page cache, and the zeros that fill up the last one of a write. Bytes.
-const PAGE_BYTES: usize = 4096;
+/// The zeros that fill up the last page of a write.
 static PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 /// So many pages of a range are looked at before the whole of it is asked for. Pages go by and large in the order in which
 /// they came, so a few stand for all. Count.
