@@ -226,6 +226,7 @@ fn a_steady_load_is_looked_at_in_windows() {
 fn what_makes_no_sense_is_refused() {
     for (args, told) in [
         (&["append", "--batch", "65536"][..], "do not fit one request"),
+        (&["failover", "--batch", "10000", "--size", "4096"], "do not fit one request"),
         (&["append", "--rate", "5", "--in-flight", "1"], "cannot be used with"),
         (&["append", "--rtt", "5"], "time unit needed"),
         (&["append", "--existing", "--rtt", "5ms"], "cannot be used with"),

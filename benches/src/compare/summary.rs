@@ -70,14 +70,14 @@ impl Row {
     pub(crate) fn doubts(&self, rounds: u64) -> Vec<String> {
         let missing = rounds.saturating_sub(self.runs as u64);
         [
-            (missing, "rounds without a figure"),
-            (self.errors, "errors"),
-            (self.elections, "elections"),
-            (self.relay_overflowed, "datagrams dropped by the relay"),
+            (missing, "round without a figure", "rounds without a figure"),
+            (self.errors, "error", "errors"),
+            (self.elections, "election", "elections"),
+            (self.relay_overflowed, "datagram dropped by the relay", "datagrams dropped by the relay"),
         ]
         .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, one, more)| format!("{count} {}", if count == 1 { one } else { more }))
         .collect()
     }
 }
@@ -278,7 +278,7 @@ pub(crate) mod tests {
         let contestant = summary.rows(point)[0].contestant.clone();
         let why = RunError::Failed { why: "no".into() };
         summary.add(Run { contestant, point, round: 4, outcome: Err(why) });
-        assert_eq!(summary.rows(point)[0].doubts(summary.rounds_begun()), ["1 rounds without a figure"]);
+        assert_eq!(summary.rows(point)[0].doubts(summary.rounds_begun()), ["1 round without a figure"]);
         assert!(summary.failed.contains("null log at 1x256, round 4: failed: no"), "{:?}", summary.failed);
     }
 

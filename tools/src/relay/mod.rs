@@ -11,6 +11,7 @@
 //! | `conditions.rs` | what a link does to what passes it |
 //! | `link.rs` | one direction between two ends: when, whether, and how often something arrives |
 //! | `delay_line.rs` | what is on its way, by the moment at which it arrives |
+//! | `socket.rs` | a socket that takes and sends datagrams by the train |
 //! | `visitors.rs` | the clients' ways through the relay |
 //! | `post.rs` | the thread that receives and sends datagrams |
 //! | `wire.rs` | the thread that carries what TCP connections say to each other |
@@ -30,13 +31,14 @@ mod conditions;
 mod delay_line;
 mod link;
 mod post;
+mod socket;
 mod visitors;
 mod wire;
 
 use std::{
     collections::BTreeMap,
     io,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -47,7 +49,7 @@ use std::{
 use serde::Serialize;
 use thiserror::Error;
 
-use sequor_client::{protocol::BrokerId, transport};
+use sequor_client::protocol::BrokerId;
 
 pub(crate) use self::{conditions::Conditions, wire::Wire};
 use self::{
@@ -55,6 +57,9 @@ use self::{
     post::{Front, Post},
 };
 use crate::exit::{Exit, Verdict};
+
+/// Any free port of the loopback interface.
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// There is no relay.
 #[derive(Debug, Error)]
@@ -140,8 +145,7 @@ impl Relay {
     /// # Errors
     /// If there are no sockets or no thread.
     pub(crate) fn start(brokers: &[SocketAddr], seed: u64) -> Result<Self, RelayError> {
-        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let links: Vec<_> = brokers.iter().map(|broker| (anywhere, *broker)).collect();
+        let links: Vec<_> = brokers.iter().map(|broker| (ANYWHERE, *broker)).collect();
         Self::between(&links, seed)
     }
 
@@ -203,9 +207,4 @@ impl Drop for Relay {
             let _panicked = thread.join();
         }
     }
-}
-
-/// A socket on any free port of the loopback interface, with large buffers.
-fn socket() -> io::Result<UdpSocket> {
-    transport::socket((Ipv4Addr::LOCALHOST, 0).into())
 }

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     num::NonZeroU64,
     sync::{Arc, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
@@ -17,12 +17,13 @@ use rustix::{
     thread::set_current_timer_slack,
 };
 
-use sequor_client::{protocol::BrokerId, transport};
+use sequor_client::protocol::BrokerId;
 
 use super::{
     Conditions, End, Shared, Traffic,
     delay_line::DelayLine,
     link::{Link, Loss, Route},
+    socket::{Socket, Train, datagrams},
     visitors::Visitors,
 };
 
@@ -42,18 +43,18 @@ const TIDY_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Front {
     id: BrokerId,
     broker: SocketAddr,
-    socket: UdpSocket,
+    socket: Socket,
 }
 
 impl Front {
     /// A front at an address; on port 0, on a free one.
     pub(super) fn bind(id: BrokerId, listen: SocketAddr, broker: SocketAddr) -> io::Result<Self> {
-        Ok(Self { id, broker, socket: transport::socket(listen)? })
+        Ok(Self { id, broker, socket: Socket::bind(listen)? })
     }
 
     /// Where it is.
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.socket.address()
     }
 }
 
@@ -66,14 +67,24 @@ enum Door {
     Visitor(u64),
 }
 
-/// Something on its way.
+/// Something on its way: a train, or a part of one.
 #[derive(Debug)]
-struct Parcel {
+struct Parcel<B = Box<[u8]>> {
     route: Route,
     /// Through which socket it leaves.
     door: Door,
     to: SocketAddr,
-    bytes: Box<[u8]>,
+    bytes: B,
+    /// What each of its datagrams has, but for the last. Bytes.
+    stride: usize,
+}
+
+impl Parcel<&[u8]> {
+    /// The same with bytes of its own.
+    fn kept(&self) -> Parcel {
+        let Self { route, door, to, bytes, stride } = *self;
+        Parcel { route, door, to, bytes: bytes.into(), stride }
+    }
 }
 
 /// See the file's header.
@@ -141,7 +152,7 @@ impl Post {
         ready.map(|(door, _)| *door).collect()
     }
 
-    fn socket(&self, door: Door) -> Option<&UdpSocket> {
+    fn socket(&self, door: Door) -> Option<&Socket> {
         match door {
             Door::Front(at) => Some(&self.fronts[at].socket),
             Door::Visitor(key) => self.visitors.get(key).map(|visitor| &visitor.socket),
@@ -152,13 +163,12 @@ impl Post {
     fn empty(&mut self, door: Door, buffer: &mut [u8]) {
         for _ in 0..BURST_MAX {
             // An error is that of something that was sent before, or there is nothing more.
-            let Some(Ok((length, from))) = self.socket(door).map(|socket| socket.recv_from(buffer)) else {
-                return;
-            };
-            self.traffic.received += 1;
+            let Some(Ok(train)) = self.socket(door).map(|socket| socket.receive(buffer)) else { return };
+            let Train { bytes, stride, from } = train;
+            self.traffic.received += datagrams(bytes, stride);
             let now = Instant::now();
             if let Some((route, door, to)) = self.address(now, door, from) {
-                self.accept(now, route, door, to, &buffer[..length]);
+                self.carry(now, route, door, to, &buffer[..bytes], stride);
             }
         }
     }
@@ -186,45 +196,63 @@ impl Post {
         }
     }
 
-    /// Puts something on its way, or sends it on at once.
-    fn accept(&mut self, now: Instant, route: Route, door: Door, to: SocketAddr, bytes: &[u8]) {
+    /// Puts a train on its way, in one piece if nothing can happen to a part of it.
+    fn carry(&mut self, now: Instant, route: Route, door: Door, to: SocketAddr, bytes: &[u8], stride: usize) {
         let conditions: Conditions = self.shared.conditions().get(&route).copied().unwrap_or_default();
+        let piece = if conditions.are_equal_for_all() { bytes.len() } else { stride };
+        if bytes.is_empty() {
+            return self.accept(now, &conditions, Parcel { route, door, to, bytes, stride });
+        }
+        for bytes in bytes.chunks(piece) {
+            self.accept(now, &conditions, Parcel { route, door, to, bytes, stride });
+        }
+    }
+
+    /// Puts something on its way, or sends it on at once.
+    fn accept(&mut self, now: Instant, conditions: &Conditions, parcel: Parcel<&[u8]>) {
+        let Parcel { route, bytes, stride, .. } = parcel;
         let link = self.links.entry(route).or_insert_with(|| Link::new(self.seed, route));
-        let arrival = match link.accept(now, bytes.len(), &conditions) {
+        let count = datagrams(bytes.len(), stride);
+        let arrival = match link.accept(now, bytes.len(), conditions) {
             Ok(arrival) => arrival,
-            Err(Loss::Lost) => return self.traffic.lost += 1,
-            Err(Loss::Overflowed) => return self.traffic.overflowed += 1,
+            Err(Loss::Lost) => return self.traffic.lost += count,
+            Err(Loss::Overflowed) => return self.traffic.overflowed += count,
         };
         self.traffic.reordered += u64::from(arrival.reordered);
         self.traffic.doubled += u64::from(arrival.again.is_some());
         for due in [Some(arrival.due), arrival.again].into_iter().flatten() {
             if due <= now {
-                self.send(door, to, bytes);
+                self.send(&parcel);
             } else {
                 self.links.entry(route).and_modify(|link| link.holds(bytes.len()));
-                self.line.push(due, Parcel { route, door, to, bytes: bytes.into() });
+                self.line.push(due, parcel.kept());
             }
         }
     }
 
     fn deliver(&mut self, parcel: &Parcel) {
         self.links.entry(parcel.route).and_modify(|link| link.released(parcel.bytes.len()));
-        self.send(parcel.door, parcel.to, &parcel.bytes);
+        self.send(parcel);
     }
 
-    fn send(&mut self, door: Door, to: SocketAddr, bytes: &[u8]) {
+    fn send(&mut self, parcel: &Parcel<impl AsRef<[u8]>>) {
+        let Parcel { door, to, stride, .. } = *parcel;
+        let bytes = parcel.bytes.as_ref();
         // The way of a client that was forgotten leads nowhere.
-        let sent = self.socket(door).map(|socket| socket.send_to(bytes, to));
+        let sent = self.socket(door).map(|socket| socket.send(to, bytes, stride));
+        let count = datagrams(bytes.len(), stride);
         match sent {
-            Some(Ok(_)) => self.traffic.forwarded += 1,
+            Some(Ok(())) => self.traffic.forwarded += count,
             // Full, or nobody is there: lost, as in any network.
-            Some(Err(_)) | None => self.traffic.overflowed += 1,
+            Some(Err(_)) | None => self.traffic.overflowed += count,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::{super::Relay, *};
 
     /// Two brokers and a client, and a relay between them.
@@ -367,6 +395,43 @@ mod tests {
             let bytes = DATAGRAM_BYTES * BURST * (BURSTS - AHEAD);
             println!("{delay:?}: {:.0} MB/s", bytes as f64 / start.elapsed().as_secs_f64() / 1e6);
         }
+    }
+
+    #[test]
+    fn a_train_arrives_in_order_and_its_datagrams_have_each_their_own_fate() {
+        let town = Town::new();
+        let sender = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (late, held_back) = (Duration::from_millis(2), Duration::from_millis(1));
+        let slow = Conditions { delay: late, ..Conditions::default() };
+        let twice = Conditions { doubled: 1000, held_back, ..Conditions::default() };
+        for (conditions, times) in [(Conditions::default(), 1), (slow, 1), (twice, 2)] {
+            let before = town.relay.traffic();
+            town.relay.set_all(conditions);
+            sender.send(town.front(1), b"one  two  three", 5).unwrap();
+            let mut arrived: Vec<_> =
+                (0..3 * times).map(|_| String::from_utf8(receive(&town.brokers[1]).0).unwrap()).collect();
+            if times == 1 {
+                assert_eq!(arrived, ["one  ", "two  ", "three"], "{conditions:?}");
+            }
+            arrived.sort_unstable();
+            arrived.dedup();
+            assert_eq!(arrived.len(), 3, "{conditions:?}: {arrived:?}");
+            let counted = || {
+                let after = town.relay.traffic();
+                (after.received - before.received, after.forwarded - before.forwarded)
+            };
+            while counted().1 < 3 * times {
+                std::thread::yield_now();
+            }
+            assert_eq!(counted(), (3, 3 * times), "{conditions:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_datagram_passes() {
+        let town = Town::new();
+        town.brokers[0].send_to(b"", town.front(1)).unwrap();
+        assert_eq!(receive(&town.brokers[1]), (Vec::new(), town.front(0)));
     }
 
     #[test]

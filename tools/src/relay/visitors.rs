@@ -7,9 +7,11 @@
 use std::{
     collections::HashMap,
     io,
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
+
+use super::{ANYWHERE, socket::Socket};
 
 /// Most ways at once. The one that was silent for longest makes room. Count.
 const VISITORS_MAX: usize = 512;
@@ -19,7 +21,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// One client's way to one broker.
 #[derive(Debug)]
 pub(super) struct Visitor {
-    pub(super) socket: UdpSocket,
+    pub(super) socket: Socket,
     /// Place of the broker's front.
     pub(super) front: usize,
     pub(super) client: SocketAddr,
@@ -48,7 +50,7 @@ impl Visitors {
             silent.into_iter().for_each(|key| self.forget(key));
         }
         self.count += 1;
-        let visitor = Visitor { socket: super::socket()?, front, client, heard: now };
+        let visitor = Visitor { socket: Socket::bind(ANYWHERE)?, front, client, heard: now };
         self.ways.insert(self.count, visitor);
         self.keys.insert((front, client), self.count);
         Ok(self.count)
