@@ -35,7 +35,7 @@ impl Conditions {
         cut: true,
     };
 
-    /// Whether they do the same to whatever comes: no lots are drawn.
+    /// Whether they do the same to whatever comes: no lot decides.
     pub(super) fn are_equal_for_all(&self) -> bool {
         self.lost == 0 && self.doubled == 0 && self.reordered == 0 && self.jitter.is_zero()
     }

@@ -27,10 +27,10 @@ use super::{
     visitors::Visitors,
 };
 
-/// Largest datagram that UDP carries. Bytes.
-const DATAGRAM_BYTES_MAX: usize = 65_535;
-/// What is taken from one socket before the others have their turn. Count.
-const BURST_MAX: usize = 64;
+/// Most that is received at once: the largest train. Bytes.
+const TRAIN_BYTES_MAX: usize = 65_535;
+/// Datagrams that are taken from one socket before the others have their turn. Count.
+const BURST_MAX: u64 = 64;
 /// How far the kernel may round a timer. Nanoseconds.
 pub(super) const TIMER_SLACK_NS: u64 = 1_000;
 /// Longest sleep: then it is looked whether the relay is to end.
@@ -121,7 +121,7 @@ impl Post {
     pub(super) fn run(mut self) {
         // A kernel that does not know it rounds to fifty microseconds.
         let _coarser = set_current_timer_slack(NonZeroU64::new(TIMER_SLACK_NS));
-        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        let mut buffer = vec![0; TRAIN_BYTES_MAX];
         while !self.shared.stop.load(Ordering::Relaxed) {
             for door in self.ready() {
                 self.empty(door, &mut buffer);
@@ -161,11 +161,14 @@ impl Post {
 
     /// Takes what a socket has.
     fn empty(&mut self, door: Door, buffer: &mut [u8]) {
-        for _ in 0..BURST_MAX {
+        let mut taken = 0;
+        while taken < BURST_MAX {
             // An error is that of something that was sent before, or there is nothing more.
             let Some(Ok(train)) = self.socket(door).map(|socket| socket.receive(buffer)) else { return };
             let Train { bytes, stride, from } = train;
-            self.traffic.received += datagrams(bytes, stride);
+            let count = datagrams(bytes, stride);
+            taken += count;
+            self.traffic.received += count;
             let now = Instant::now();
             if let Some((route, door, to)) = self.address(now, door, from) {
                 self.carry(now, route, door, to, &buffer[..bytes], stride);
@@ -239,13 +242,10 @@ impl Post {
         let Parcel { door, to, stride, .. } = *parcel;
         let bytes = parcel.bytes.as_ref();
         // The way of a client that was forgotten leads nowhere.
-        let sent = self.socket(door).map(|socket| socket.send(to, bytes, stride));
-        let count = datagrams(bytes.len(), stride);
-        match sent {
-            Some(Ok(())) => self.traffic.forwarded += count,
-            // Full, or nobody is there: lost, as in any network.
-            Some(Err(_)) | None => self.traffic.overflowed += count,
-        }
+        let sent = self.socket(door).map_or(0, |socket| socket.send(to, bytes, stride));
+        self.traffic.forwarded += sent;
+        // Full, or nobody is there: lost, as in any network.
+        self.traffic.overflowed += datagrams(bytes.len(), stride) - sent;
     }
 }
 
@@ -284,7 +284,7 @@ mod tests {
 
     /// What arrives next, and from where.
     fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
-        let mut buffer = [0; 2048];
+        let mut buffer = [0; TRAIN_BYTES_MAX];
         let (length, from) = socket.recv_from(&mut buffer).unwrap();
         (buffer[..length].to_vec(), from)
     }
@@ -397,34 +397,90 @@ mod tests {
         }
     }
 
+    /// What has passed since, as soon as it is so many datagrams.
+    fn passed(town: &Town, before: Traffic, datagrams: u64) -> Traffic {
+        loop {
+            let now = town.relay.traffic();
+            let passed = Traffic {
+                received: now.received - before.received,
+                forwarded: now.forwarded - before.forwarded,
+                lost: now.lost - before.lost,
+                doubled: now.doubled - before.doubled,
+                reordered: now.reordered - before.reordered,
+                overflowed: now.overflowed - before.overflowed,
+            };
+            if passed.forwarded + passed.lost + passed.overflowed >= datagrams {
+                return passed;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn train_sender() -> Socket {
+        Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap()
+    }
+
     #[test]
-    fn a_train_arrives_in_order_and_its_datagrams_have_each_their_own_fate() {
+    fn a_train_arrives_in_order_wherever_it_is_cut() {
         let town = Town::new();
-        let sender = Socket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let (late, held_back) = (Duration::from_millis(2), Duration::from_millis(1));
-        let slow = Conditions { delay: late, ..Conditions::default() };
-        let twice = Conditions { doubled: 1000, held_back, ..Conditions::default() };
-        for (conditions, times) in [(Conditions::default(), 1), (slow, 1), (twice, 2)] {
+        let slow = Conditions { delay: Duration::from_millis(2), ..Conditions::default() };
+        // More than the kernel sends at once, and the largest datagram there is.
+        let (many, largest) = (vec![7; 100 * 100 - 1], vec![7; 65_507]);
+        let trains = [(&b"one  two  three"[..], 5), (b"one  two  four", 5), (&many, 100), (&largest, 65_507)];
+        for conditions in [Conditions::default(), slow] {
+            town.relay.set_all(conditions);
+            for (bytes, stride) in trains {
+                let (count, before) = (datagrams(bytes.len(), stride), town.relay.traffic());
+                assert_eq!(train_sender().send(town.front(1), bytes, stride), count);
+                for datagram in bytes.chunks(stride) {
+                    assert!(
+                        receive(&town.brokers[1]).0 == datagram,
+                        "{conditions:?}: {count} of {stride} bytes"
+                    );
+                }
+                let expected = Traffic { received: count, forwarded: count, ..Traffic::default() };
+                assert_eq!(passed(&town, before, count), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_train_is_carried_in_one_piece() {
+        let anybody = train_sender();
+        if anybody.takes_trains() {
+            let broker = train_sender();
+            let relay = Relay::start(&[broker.address().unwrap()], 1).unwrap();
+            anybody.send(relay.fronts()[0], b"one  two  three", 5);
+            let mut buffer = [0; 64];
+            let start = Instant::now();
+            let train = loop {
+                match broker.receive(&mut buffer) {
+                    Ok(train) => break train,
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                }
+                assert!(start.elapsed() < Duration::from_secs(10), "nothing arrives");
+                std::thread::yield_now();
+            };
+            assert_eq!((train.bytes, train.stride), (15, 5));
+        }
+    }
+
+    #[test]
+    fn each_datagram_of_a_train_has_its_own_fate() {
+        let town = Town::new();
+        let train = vec![7; 64];
+        let fate = |conditions| {
             let before = town.relay.traffic();
             town.relay.set_all(conditions);
-            sender.send(town.front(1), b"one  two  three", 5).unwrap();
-            let mut arrived: Vec<_> =
-                (0..3 * times).map(|_| String::from_utf8(receive(&town.brokers[1]).0).unwrap()).collect();
-            if times == 1 {
-                assert_eq!(arrived, ["one  ", "two  ", "three"], "{conditions:?}");
-            }
-            arrived.sort_unstable();
-            arrived.dedup();
-            assert_eq!(arrived.len(), 3, "{conditions:?}: {arrived:?}");
-            let counted = || {
-                let after = town.relay.traffic();
-                (after.received - before.received, after.forwarded - before.forwarded)
-            };
-            while counted().1 < 3 * times {
-                std::thread::yield_now();
-            }
-            assert_eq!(counted(), (3, 3 * times), "{conditions:?}");
-        }
+            train_sender().send(town.front(1), &train, 1);
+            passed(&town, before, if conditions.doubled > 0 { 128 } else { 64 })
+        };
+        let doubled = fate(Conditions { doubled: 1000, ..Conditions::default() });
+        assert_eq!((doubled.received, doubled.doubled, doubled.forwarded), (64, 64, 128));
+        let cut = fate(Conditions::CUT);
+        assert_eq!((cut.received, cut.lost, cut.forwarded), (64, 64, 0));
+        let bad = fate(Conditions { lost: 500, ..Conditions::default() });
+        assert!((1..64).contains(&bad.lost) && bad.lost + bad.forwarded == 64, "{bad:?}");
     }
 
     #[test]

@@ -51,6 +51,12 @@ impl Socket {
         self.socket.local_addr()
     }
 
+    /// Whether the kernel sends and receives several at once.
+    #[cfg(test)]
+    pub(super) fn takes_trains(&self) -> bool {
+        self.state.max_gso_segments() > 1 && self.state.gro_segments() > 1
+    }
+
     /// What came next.
     ///
     /// # Errors
@@ -62,21 +68,30 @@ impl Socket {
         Ok(Train { bytes, stride: stride.max(1), from })
     }
 
-    /// Sends a train on.
-    ///
-    /// # Errors
-    /// That of the first piece that does not go; what comes behind it is not tried.
-    pub(super) fn send(&self, to: SocketAddr, bytes: &[u8], stride: usize) -> io::Result<()> {
-        let send = |contents: &[u8]| {
-            let segment_size = (contents.len() > stride).then_some(stride);
-            let transmit = Transmit { destination: to, ecn: None, contents, segment_size, src_ip: None };
-            self.state.try_send((&self.socket).into(), &transmit)
-        };
+    /// Sends a train on; how many of its datagrams have left.
+    pub(super) fn send(&self, to: SocketAddr, bytes: &[u8], stride: usize) -> u64 {
         if bytes.is_empty() {
-            return send(bytes);
+            return self.send_at_once(to, bytes, stride);
         }
         let at_once = self.state.max_gso_segments().min(SEND_BYTES_MAX / stride).max(1);
-        bytes.chunks(at_once * stride).try_for_each(send)
+        bytes.chunks(at_once * stride).map(|piece| self.send_piece(to, piece, stride)).sum()
+    }
+
+    fn send_piece(&self, to: SocketAddr, bytes: &[u8], stride: usize) -> u64 {
+        let sent = self.send_at_once(to, bytes, stride);
+        // A device that takes no trains says so at the first one.
+        if sent > 0 || bytes.len() <= stride || self.state.max_gso_segments() > 1 {
+            return sent;
+        }
+        bytes.chunks(stride).map(|datagram| self.send_at_once(to, datagram, stride)).sum()
+    }
+
+    /// All of them, or none: full, or nobody is there.
+    fn send_at_once(&self, to: SocketAddr, contents: &[u8], stride: usize) -> u64 {
+        let segment_size = (contents.len() > stride).then_some(stride);
+        let transmit = Transmit { destination: to, ecn: None, contents, segment_size, src_ip: None };
+        let sent = self.state.try_send((&self.socket).into(), &transmit);
+        sent.map_or(0, |()| datagrams(contents.len(), stride))
     }
 }
 

@@ -80,25 +80,34 @@ fn fill(file: &mut File, bytes: usize) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Bytes a second that are written one after the other, and are on the disk at the end. They go past the page cache, which
-/// can cost more than the disk does; through it where the file system knows no other way.
+/// Bytes a second that are written one after the other, and are on the disk at the end: past the page cache, whose pages
+/// can cost more than the disk does, or through it, which can have more on its way to the disk; by the better way here.
 pub(super) fn write(dir: &Path) -> Result<f64, DiskError> {
-    let mut file = step(dir, "make", tempfile::tempfile_in(dir))?;
-    let mut past_cache = set_flags(&file, OFlags::DIRECT).is_ok();
+    let through_cache = write_by(dir, OFlags::empty())?.expect("every file system knows this way");
+    Ok(write_by(dir, OFlags::DIRECT)?.map_or(through_cache, |past_it| past_it.max(through_cache)))
+}
+
+/// The same by one way; none if the file system does not know it.
+fn write_by(dir: &Path, way: OFlags) -> Result<Option<f64>, DiskError> {
+    let file = step(dir, "make", tempfile::tempfile_in(dir))?;
+    if set_flags(&file, way).is_err() {
+        return Ok(None);
+    }
     let memory = vec![7; PIECE_BYTES + PAGE_BYTES];
     let piece = &memory[memory.as_ptr().align_offset(PAGE_BYTES)..][..PIECE_BYTES];
     let (start, mut written) = (Instant::now(), 0);
     while start.elapsed() < LENGTH && written < WRITE_BYTES_MAX {
-        match file.write_all(piece) {
-            Err(error) if past_cache && error.kind() == io::ErrorKind::InvalidInput => {
-                past_cache = false;
-                step(dir, "open", set_flags(&file, OFlags::empty()).map_err(io::Error::from))?;
-                continue;
-            }
+        match file.write_all_at(piece, written as u64) {
+            Err(error) if !way.is_empty() && is_unknown(&error) => return Ok(None),
             result => step(dir, "write", result)?,
         }
         written += PIECE_BYTES;
     }
     step(dir, "sync", file.sync_data())?;
-    Ok(written as f64 / start.elapsed().as_secs_f64())
+    Ok(Some(written as f64 / start.elapsed().as_secs_f64()))
+}
+
+/// A file system that has other rules for writes past the page cache, or knows none, says so at the first.
+fn is_unknown(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
 }
