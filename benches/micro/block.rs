@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput};
-use sequor_wal::{Disk, Entry, Identity, Kind, Log, Prepared, Region, Settings, open};
+use sequor_wal::{Disk, Entry, Haste, Identity, Kind, Log, Prepared, Region, Settings, open};
 
 const IDENTITY: Identity = Identity { cluster: [1; 16], lineage: [2; 16], broker: 1, incarnation: None };
 
@@ -78,7 +78,7 @@ impl Disk for NoDisk {
         Ok(self.small().keys().cloned().collect())
     }
 
-    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Region>> {
+    fn create(&self, name: &str, bytes: u64, _haste: &Haste) -> io::Result<Arc<dyn Region>> {
         Ok(Arc::new(Nowhere { name: name.into(), bytes }))
     }
 

@@ -85,13 +85,13 @@ impl Stale {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Disk;
     use crate::disk::memory::MemoryDisk;
+    use crate::{Disk, Haste};
 
     const MIB: u64 = 1 << 20;
 
     fn file(name: &str) -> Arc<dyn Region> {
-        MemoryDisk::default().create(name, 4 * MIB).unwrap()
+        MemoryDisk::default().create(name, 4 * MIB, &Haste::now()).unwrap()
     }
 
     /// Everything that is let go of before a block is written, as file and pieces.

@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::Haste;
+
 /// What every disk writes whole or not at all. Bytes.
 pub const SECTOR_BYTES_MIN: u32 = 512;
 /// The largest sector that a log can begin its blocks on. Bytes.
@@ -41,12 +43,13 @@ pub trait Disk: Send + Sync + Debug {
     fn list(&self) -> io::Result<Vec<String>>;
 
     /// Makes a file of `bytes` zeros: written, not merely reserved; the file and the directory are synced
-    /// before this returns. A crash in the midst may leave a shorter file of zeros; an error leaves nothing.
+    /// before this returns, slowly if there is no haste. A crash in the midst may leave a shorter file of zeros; an error
+    /// leaves nothing.
     ///
     /// # Errors
     /// `AlreadyExists`; `StorageFull` or `QuotaExceeded` if there is no room for it, which may pass; or whatever
     /// else the file system answers.
-    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Region>>;
+    fn create(&self, name: &str, bytes: u64, haste: &Haste) -> io::Result<Arc<dyn Region>>;
 
     /// Opens an existing file. What the page cache holds of it and could be read from the disk again is
     /// dropped first, so that recovery judges what is on the disk.

@@ -47,6 +47,7 @@ mod fold;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod generations;
+mod haste;
 mod identity;
 mod inspection;
 mod log;
@@ -69,6 +70,7 @@ pub use cache::{Cached, Stale};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use disk::{Disk, Region};
 pub use entry::{ENTRY_HEADER_BYTES, Entry, Index, Kind, Position, Term, chain, chain_start};
+pub use haste::Haste;
 pub use identity::{Identity, IdentityError};
 pub use inspection::{FINDINGS_MAX, Findings, InspectError, Inspection, inspect};
 pub use log::{Counters, Log, ReadError};

@@ -499,6 +499,11 @@ impl Log {
         self.spares.order(&self.settings)
     }
 
+    /// Has the segment that is being made finished at full speed: somebody is about to wait for it, as at a stop.
+    pub fn hasten(&mut self) {
+        self.spares.hasten();
+    }
+
     /// How many bytes of what was written last the page cache is to keep, if this is nobody's to decide but the log's: at
     /// least what is still to be read soon. Without a limit it keeps what it likes. See `cache.rs` for what that saves.
     pub fn keep_cached(&mut self, limit: Option<u64>) {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::segment::Header;
-use crate::{Disk, Prepared, Settings, Spare, SpareOrder};
+use crate::{Disk, Haste, Prepared, Settings, Spare, SpareOrder};
 
 /// The segments that are ready, and the one that is being made.
 ///
@@ -24,6 +24,8 @@ pub(crate) struct Spares {
     ordered: Option<u64>,
     next: u64,
     is_full: bool,
+    /// Of the one that is being made.
+    haste: Haste,
 }
 
 impl Spares {
@@ -35,12 +37,27 @@ impl Spares {
         next: u64,
     ) -> Self {
         assert!(ready.iter().all(|spare| spare.header.segment < next), "ids are not given twice");
-        Self { disk, cluster, incarnation, ready, ordered: None, next, is_full: false }
+        Self {
+            disk,
+            cluster,
+            incarnation,
+            ready,
+            ordered: None,
+            next,
+            is_full: false,
+            haste: Haste::default(),
+        }
     }
 
     /// Takes the next one into use.
     pub(crate) fn take(&mut self) -> Option<Spare> {
+        self.hasten();
         self.ready.pop_front()
+    }
+
+    /// What is being made is wanted soon.
+    pub(crate) fn hasten(&self) {
+        self.haste.set(true);
     }
 
     /// An order for one more, if fewer are ready than are wanted and none is being made.
@@ -55,9 +72,11 @@ impl Spares {
             cluster: self.cluster,
             incarnation: self.incarnation,
         };
+        // While all others are ready, nobody waits for the last one.
+        self.haste.set(self.ready.is_empty() || self.ready.len() + 1 < settings.spares);
         self.ordered = Some(self.next);
         self.next += 1;
-        Some(SpareOrder { disk: Arc::clone(&self.disk), header })
+        Some(SpareOrder { disk: Arc::clone(&self.disk), header, haste: self.haste.clone() })
     }
 
     /// Takes what came of the order. `wanted` is how many are to be ready.
@@ -80,5 +99,43 @@ impl Spares {
     /// Whether the disk had no room for the last ones that were ordered.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::memory::MemoryDisk;
+
+    /// Has the next spare made, if one is wanted: whether there was haste when it was ordered, and after `meanwhile`.
+    fn made(spares: &mut Spares, settings: &Settings, meanwhile: fn(&mut Spares)) -> Option<(bool, bool)> {
+        let order = spares.order(settings)?;
+        let at_first = order.haste.is_needed();
+        meanwhile(spares);
+        let in_the_end = order.haste.is_needed();
+        spares.prepared(order.run().unwrap(), settings.spares);
+        Some((at_first, in_the_end))
+    }
+
+    #[test]
+    fn only_the_last_spare_is_made_without_haste_and_only_until_another_is_taken() {
+        let settings = Settings { segment_bytes: 64 << 10, spares: 3, ..Settings::default() };
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+        let mut spares = Spares::new(disk, ([1; 16], [2; 16]), VecDeque::new(), 1);
+        let nothing = |_: &mut Spares| {};
+        let first: Vec<_> = std::iter::from_fn(|| made(&mut spares, &settings, nothing)).collect();
+        assert_eq!(first, [(true, true), (true, true), (false, false)]);
+        spares.take().unwrap();
+        let take = |spares: &mut Spares| drop(spares.take().unwrap());
+        assert_eq!(made(&mut spares, &settings, take), Some((false, true)), "one is taken while one is made");
+        assert_eq!(made(&mut spares, &settings, |spares| spares.hasten()), Some((false, true)));
+    }
+
+    #[test]
+    fn a_log_that_keeps_one_spare_waits_for_it() {
+        let settings = Settings { segment_bytes: 64 << 10, spares: 1, ..Settings::default() };
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+        let mut spares = Spares::new(disk, ([1; 16], [2; 16]), VecDeque::new(), 1);
+        assert_eq!(made(&mut spares, &settings, |_| {}), Some((true, true)));
     }
 }

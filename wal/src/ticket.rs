@@ -13,7 +13,7 @@ use crate::block::{self, Salt};
 use crate::cache::Stale;
 use crate::segment::{self, Header};
 use crate::vote::{self, VoteWrite};
-use crate::{Disk, Entry, Index, Region};
+use crate::{Disk, Entry, Haste, Index, Region};
 
 /// An error of the disk. The broker stops; nothing is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,7 @@ pub struct Done {
 pub struct SpareOrder {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) header: Header,
+    pub(crate) haste: Haste,
 }
 
 /// A segment that was made: zeros after its header, all synced.
@@ -180,14 +181,15 @@ impl Done {
 }
 
 impl SpareOrder {
-    /// Makes the segment: zero-filled, its header written, all synced. Takes tens of milliseconds. That there is no
+    /// Makes the segment: zero-filled, its header written, all synced. Takes tens of milliseconds, or some hundreds
+    /// where there is no haste. That there is no
     /// room for it is no error.
     ///
     /// # Errors
     /// The first error of the disk.
     pub fn run(&self) -> Result<Prepared, SyncError> {
         let name = segment::file_name(self.header.segment);
-        let region = match self.disk.create(&name, self.header.bytes) {
+        let region = match self.disk.create(&name, self.header.bytes, &self.haste) {
             Err(source) if is_full(&source) => {
                 return Ok(Prepared::NoRoom { file: name, bytes: self.header.bytes });
             }

@@ -12,7 +12,8 @@ use rig::{CLUSTER, Rig, all, entry, identity, segment, small};
 use sequor_wal::disk::memory::MemoryDisk;
 use sequor_wal::sections::{File, FileError};
 use sequor_wal::{
-    Checkpoint, Disk, Entry, Identity, Kind, OpenError, Position, Section, Vote, VoteState, chain_start, open,
+    Checkpoint, Disk, Entry, Haste, Identity, Kind, OpenError, Position, Section, Vote, VoteState,
+    chain_start, open,
 };
 
 const GOLDEN: &str = include_str!("golden/format-1.txt");
@@ -79,7 +80,7 @@ fn restore(text: &str) -> MemoryDisk {
             None => {
                 let (file, bytes) = line.split_once(' ').unwrap();
                 name = file;
-                disk.create(name, bytes.parse().unwrap()).unwrap();
+                disk.create(name, bytes.parse().unwrap(), &Haste::now()).unwrap();
             }
         }
     }
@@ -185,7 +186,7 @@ proptest! {
         let disk = restore(GOLDEN);
         let name = segment(id);
         if disk.image(&name).is_none() {
-            disk.create(&name, bytes_of_new_file).unwrap();
+            disk.create(&name, bytes_of_new_file, &Haste::now()).unwrap();
         }
         let room = disk.image(&name).unwrap().len() as u64;
         let position = position.min(room);

@@ -1,7 +1,8 @@
 //! Files that are full of zeros before they are needed, as sequor's are.
 //!
 //! The same disk (`MmapDisk::create` writes the zeros and syncs file and directory), the same size, the same number of
-//! spares, made by a thread of its own. What differs is that they hold no header: nobody ever reads them again.
+//! spares, made by a thread of its own. What differs is that they hold no header: nobody ever reads them again; and that each
+//! is made at full speed.
 //!
 //! Or there is one segment that is written over and over: the limit of a log that had all its space from the beginning, and
 //! never needs a fresh page of memory.
@@ -15,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use sequor_wal::{
-    Cached, Disk, Region, Settings,
+    Cached, Disk, Haste, Region, Settings,
     disk::mmap::{MmapDisk, OpenDirError},
 };
 use thiserror::Error;
@@ -82,7 +83,7 @@ impl Segments {
     /// # Errors
     /// [`SegmentError`].
     pub(crate) fn open_in_place(directory: &Path, bytes: u64) -> Result<Self, SegmentError> {
-        let made = MmapDisk::open(directory)?.create(&file_name(1), bytes);
+        let made = MmapDisk::open(directory)?.create(&file_name(1), bytes, &Haste::now());
         let active = made.map_err(|source| SegmentError::System { what: "make a segment", source })?;
         warm(&*active).map_err(|source| SegmentError::System { what: "read a segment", source })?;
         Ok(Self::begin(active, None))
@@ -145,7 +146,7 @@ fn file_name(number: u64) -> String {
 /// Makes segments until nobody wants one any more, and tells of each before it hands it over.
 fn fill(disk: &MmapDisk, bytes: u64, told: &mpsc::Sender<()>, made: &mpsc::SyncSender<Arc<dyn Region>>) {
     for number in 1_u64.. {
-        match disk.create(&file_name(number), bytes) {
+        match disk.create(&file_name(number), bytes, &Haste::now()) {
             Ok(region) => {
                 // Only the first ones are waited for.
                 let _nobody = told.send(());

@@ -269,9 +269,10 @@ impl Core {
         self.node.hand_over_beyond(0);
     }
 
-    /// Has the last block witnessed, before a clean stop.
+    /// Has the last block witnessed, and what is under way finished soon, before a clean stop.
     pub fn prepare_to_stop(&mut self) {
         self.node.log_mut().request_witness();
+        self.node.log_mut().hasten();
     }
 
     /// True if the last pass left work behind, so that the driver could listen in between: give it another one.

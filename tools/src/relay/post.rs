@@ -204,16 +204,16 @@ impl Post {
         let conditions: Conditions = self.shared.conditions().get(&route).copied().unwrap_or_default();
         let piece = if conditions.are_equal_for_all() { bytes.len() } else { stride };
         if bytes.is_empty() {
-            return self.accept(now, &conditions, Parcel { route, door, to, bytes, stride });
+            return self.accept(now, &conditions, &Parcel { route, door, to, bytes, stride });
         }
         for bytes in bytes.chunks(piece) {
-            self.accept(now, &conditions, Parcel { route, door, to, bytes, stride });
+            self.accept(now, &conditions, &Parcel { route, door, to, bytes, stride });
         }
     }
 
     /// Puts something on its way, or sends it on at once.
-    fn accept(&mut self, now: Instant, conditions: &Conditions, parcel: Parcel<&[u8]>) {
-        let Parcel { route, bytes, stride, .. } = parcel;
+    fn accept(&mut self, now: Instant, conditions: &Conditions, parcel: &Parcel<&[u8]>) {
+        let Parcel { route, bytes, stride, .. } = *parcel;
         let link = self.links.entry(route).or_insert_with(|| Link::new(self.seed, route));
         let count = datagrams(bytes.len(), stride);
         let arrival = match link.accept(now, bytes.len(), conditions) {
@@ -225,7 +225,7 @@ impl Post {
         self.traffic.doubled += u64::from(arrival.again.is_some());
         for due in [Some(arrival.due), arrival.again].into_iter().flatten() {
             if due <= now {
-                self.send(&parcel);
+                self.send(parcel);
             } else {
                 self.links.entry(route).and_modify(|link| link.holds(bytes.len()));
                 self.line.push(due, parcel.kept());

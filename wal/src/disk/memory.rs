@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 
 use super::{Disk, PAGE_BYTES, Region, SECTOR_BYTES_MIN, SMALL_FILE_BYTES_MAX, check_range};
+use crate::Haste;
 
 /// What is written whole or not at all. Bytes.
 pub const SECTOR_BYTES: usize = SECTOR_BYTES_MIN as usize;
@@ -371,7 +372,7 @@ impl Disk for MemoryDisk {
         Ok(state.names.keys().filter(|name| !is_temporary(name)).cloned().collect())
     }
 
-    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Region>> {
+    fn create(&self, name: &str, bytes: u64, _haste: &Haste) -> io::Result<Arc<dyn Region>> {
         let mut state = self.lock();
         state.alive(state.life)?;
         if state.names.contains_key(name) {

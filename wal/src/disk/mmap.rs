@@ -12,6 +12,8 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use memmap2::{Mmap, MmapMut, MmapOptions};
@@ -22,9 +24,14 @@ use rustix::mm::Advice as MapAdvice;
 pub use super::directory::OpenDirError;
 use super::directory::{self, LOCK, TEMPORARY};
 use super::{Disk, PAGE_BYTES, Region, check_range, sector};
+use crate::Haste;
 
 /// Zeros are written in pieces of this size. Bytes.
-const FILL_BYTES: usize = 1 << 20;
+const FILL_BYTES: usize = 256 << 10;
+/// Where there is no haste, a rest after each piece is so many times as long as it took. Count.
+const RESTS: u32 = 4;
+/// The longest rest.
+const REST_MAX: Duration = Duration::from_millis(5);
 /// The zeros that fill up the last page of a write.
 static PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 /// So many pages of a range are looked at before the whole of it is asked for. Pages go by and large in the order in which
@@ -121,7 +128,7 @@ pub fn map_for_writing(file: &File) -> io::Result<memmap2::MmapMut> {
 ///
 /// They go past the page cache, if the file system lets them: it would get a page for each of them, and with most of those
 /// nothing more is done until blocks are written over them, perhaps much later.
-fn fill(path: &Path, file: &File, bytes: u64) -> io::Result<()> {
+fn fill(path: &Path, file: &File, bytes: u64, haste: &Haste) -> io::Result<()> {
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
         // A file system that cannot reserve can still be filled.
         Ok(()) | Err(Errno::OPNOTSUPP) => (),
@@ -134,8 +141,12 @@ fn fill(path: &Path, file: &File, bytes: u64) -> io::Result<()> {
     let mut filled = 0;
     if let Ok(direct) = direct {
         while bytes - filled >= FILL_BYTES as u64 {
+            let begun = Instant::now();
             match direct.write_all_at(&zeros, filled) {
-                Ok(()) => filled += FILL_BYTES as u64,
+                Ok(()) => {
+                    filled += FILL_BYTES as u64;
+                    rest(begun.elapsed(), haste);
+                }
                 // It has other rules for such writes than these, or knows no such writes after all.
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
                     break;
@@ -152,16 +163,23 @@ fn fill(path: &Path, file: &File, bytes: u64) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Leaves the disk to others for a while, after it was taken for so long.
+fn rest(taken: Duration, haste: &Haste) {
+    if !haste.is_needed() {
+        thread::sleep((taken * RESTS).min(REST_MAX));
+    }
+}
+
 impl Disk for MmapDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         self.sync_directory()?;
         directory::names(&self.directory.path)
     }
 
-    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn Region>> {
+    fn create(&self, name: &str, bytes: u64, haste: &Haste) -> io::Result<Arc<dyn Region>> {
         let path = self.path(name);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        if let Err(error) = fill(&path, &file, bytes).and_then(|()| self.sync_directory()) {
+        if let Err(error) = fill(&path, &file, bytes, haste).and_then(|()| self.sync_directory()) {
             // What there is of it takes room that others may need. If even this fails, recovery removes it.
             fs::remove_file(&path)?;
             return Err(error);

@@ -19,6 +19,7 @@ use rustix::fs::Advice;
 
 use super::directory::{self, LOCK, OpenDirError};
 use super::{Disk, Region, check_range};
+use crate::Haste;
 
 /// A directory of a real machine in which nothing can be changed.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ impl Disk for ReadOnlyDisk {
         directory::names(&self.directory.path)
     }
 
-    fn create(&self, name: &str, _bytes: u64) -> io::Result<Arc<dyn Region>> {
+    fn create(&self, name: &str, _bytes: u64, _haste: &Haste) -> io::Result<Arc<dyn Region>> {
         Err(refused(name))
     }
 
