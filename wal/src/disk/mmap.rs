@@ -27,11 +27,11 @@ use super::{Disk, PAGE_BYTES, Region, check_range, sector};
 use crate::Haste;
 
 /// Zeros are written in pieces of this size. Bytes.
-const FILL_BYTES: usize = 256 << 10;
+const FILL_BYTES: usize = 1 << 20;
 /// Where there is no haste, a rest after each piece is so many times as long as it took. Count.
-const RESTS: u32 = 4;
+const RESTS: u32 = 3;
 /// The longest rest.
-const REST_MAX: Duration = Duration::from_millis(5);
+const REST_MAX: Duration = Duration::from_millis(20);
 /// The zeros that fill up the last page of a write.
 static PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 /// So many pages of a range are looked at before the whole of it is asked for. Pages go by and large in the order in which
