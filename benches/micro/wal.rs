@@ -107,7 +107,7 @@ fn place() -> tempfile::TempDir {
 /// A file of zeros, made as the log makes a segment; the one before it of that name is removed.
 fn filled(disk: &MmapDisk, name: &str) -> Arc<dyn Region> {
     remove(disk, name);
-    disk.create(name, FILE_BYTES as u64, &Haste::now()).expect("the disk has room for a segment")
+    disk.create(name, FILE_BYTES as u64, &Haste::at_once()).expect("the disk has room for a segment")
 }
 
 fn remove(disk: &MmapDisk, name: &str) {

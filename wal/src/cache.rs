@@ -91,7 +91,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn file(name: &str) -> Arc<dyn Region> {
-        MemoryDisk::default().create(name, 4 * MIB, &Haste::now()).unwrap()
+        MemoryDisk::default().create(name, 4 * MIB, &Haste::at_once()).unwrap()
     }
 
     /// Everything that is let go of before a block is written, as file and pieces.

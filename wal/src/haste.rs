@@ -1,8 +1,9 @@
 //! How urgently a segment is wanted that is being made.
 //!
-//! To fill one takes the whole disk for a while, and every sync that somebody waits for stands behind it. As long as the
-//! other spares are ready nobody waits for this one, and whoever fills it rests after each piece. When the log takes another
-//! spare meanwhile, the rest of it is made at full speed.
+//! To fill one takes the whole disk for a while, and every sync that somebody waits for stands behind it. As long as all
+//! other spares are ready nobody waits for this one, and whoever fills it may pause between its pieces. When the log takes
+//! another spare meanwhile, what is left is made at full speed. It is late then for a log that is much faster than the
+//! filling; but both write the same bytes to the same disk, and the log has to sync in between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Haste(Arc<AtomicBool>);
 
 impl Haste {
-    /// For a file that is wanted now.
+    /// For a file that somebody waits for.
     #[must_use]
-    pub fn now() -> Self {
+    pub fn at_once() -> Self {
         let haste = Self::default();
         haste.set(true);
         haste

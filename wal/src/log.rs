@@ -499,7 +499,8 @@ impl Log {
         self.spares.order(&self.settings)
     }
 
-    /// Has the segment that is being made finished at full speed: somebody is about to wait for it, as at a stop.
+    /// Has segments made at full speed from now on, also the one that is being made: this log is about to end, and whoever
+    /// ends it waits for what is under way.
     pub fn hasten(&mut self) {
         self.spares.hasten();
     }

@@ -26,6 +26,8 @@ pub(crate) struct Spares {
     is_full: bool,
     /// Of the one that is being made.
     haste: Haste,
+    /// All that are still made are wanted at once.
+    is_ending: bool,
 }
 
 impl Spares {
@@ -46,17 +48,19 @@ impl Spares {
             next,
             is_full: false,
             haste: Haste::default(),
+            is_ending: false,
         }
     }
 
     /// Takes the next one into use.
     pub(crate) fn take(&mut self) -> Option<Spare> {
-        self.hasten();
+        self.haste.set(true);
         self.ready.pop_front()
     }
 
-    /// What is being made is wanted soon.
-    pub(crate) fn hasten(&self) {
+    /// From now on whatever is made is made at full speed: somebody waits for the end of it.
+    pub(crate) fn hasten(&mut self) {
+        self.is_ending = true;
         self.haste.set(true);
     }
 
@@ -72,8 +76,9 @@ impl Spares {
             cluster: self.cluster,
             incarnation: self.incarnation,
         };
-        // While all others are ready, nobody waits for the last one.
-        self.haste.set(self.ready.is_empty() || self.ready.len() + 1 < settings.spares);
+        // While all others are ready nobody waits for the last one, unless writes are refused until it is there.
+        let is_last = !self.ready.is_empty() && self.ready.len() + 1 == settings.spares;
+        self.haste.set(!is_last || self.is_full || self.is_ending);
         self.ordered = Some(self.next);
         self.next += 1;
         Some(SpareOrder { disk: Arc::clone(&self.disk), header, haste: self.haste.clone() })
@@ -128,7 +133,22 @@ mod tests {
         spares.take().unwrap();
         let take = |spares: &mut Spares| drop(spares.take().unwrap());
         assert_eq!(made(&mut spares, &settings, take), Some((false, true)), "one is taken while one is made");
-        assert_eq!(made(&mut spares, &settings, |spares| spares.hasten()), Some((false, true)));
+    }
+
+    #[test]
+    fn who_refuses_writes_or_is_about_to_end_has_haste() {
+        let settings = Settings { segment_bytes: 64 << 10, spares: 2, ..Settings::default() };
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+        let mut spares = Spares::new(disk, ([1; 16], [2; 16]), VecDeque::new(), 1);
+        while made(&mut spares, &settings, |_| {}).is_some() {}
+        spares.take().unwrap();
+        assert!(!spares.order(&settings).unwrap().haste.is_needed());
+        spares.prepared(Prepared::NoRoom { file: "segment".into(), bytes: 1 }, settings.spares);
+        assert_eq!(made(&mut spares, &settings, |_| {}), Some((true, true)), "the disk was full");
+        spares.take().unwrap();
+        assert_eq!(made(&mut spares, &settings, Spares::hasten), Some((false, true)), "it is about to end");
+        spares.take().unwrap();
+        assert_eq!(made(&mut spares, &settings, |_| {}), Some((true, true)), "and it still is");
     }
 
     #[test]

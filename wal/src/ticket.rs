@@ -181,9 +181,8 @@ impl Done {
 }
 
 impl SpareOrder {
-    /// Makes the segment: zero-filled, its header written, all synced. Takes tens of milliseconds, or some hundreds
-    /// where there is no haste. That there is no
-    /// room for it is no error.
+    /// Makes the segment: zero-filled, its header written, all synced. Takes as long as the disk takes to write all of it,
+    /// and four times that where there is no haste. That there is no room for it is no error.
     ///
     /// # Errors
     /// The first error of the disk.

@@ -80,7 +80,7 @@ fn restore(text: &str) -> MemoryDisk {
             None => {
                 let (file, bytes) = line.split_once(' ').unwrap();
                 name = file;
-                disk.create(name, bytes.parse().unwrap(), &Haste::now()).unwrap();
+                disk.create(name, bytes.parse().unwrap(), &Haste::at_once()).unwrap();
             }
         }
     }
@@ -186,7 +186,7 @@ proptest! {
         let disk = restore(GOLDEN);
         let name = segment(id);
         if disk.image(&name).is_none() {
-            disk.create(&name, bytes_of_new_file, &Haste::now()).unwrap();
+            disk.create(&name, bytes_of_new_file, &Haste::at_once()).unwrap();
         }
         let room = disk.image(&name).unwrap().len() as u64;
         let position = position.min(room);

@@ -92,7 +92,7 @@ fn a_new_file_is_zeros_whatever_its_length() {
     let disk = MmapDisk::open(directory.path()).unwrap();
     for (bytes, haste) in [1, 4096, (1 << 20) - 1, 1 << 20, (5 << 20) + 4097]
         .into_iter()
-        .flat_map(|bytes| [(bytes, Haste::now()), (bytes, Haste::default())])
+        .flat_map(|bytes| [(bytes, Haste::at_once()), (bytes, Haste::default())])
     {
         let name = format!("file-{bytes}-{}", haste.is_needed());
         let region = disk.create(&name, bytes, &haste).unwrap();
@@ -106,7 +106,7 @@ fn a_new_file_is_zeros_whatever_its_length() {
 fn a_write_at_the_end_fills_its_last_page_with_zeros_and_no_other_does() {
     let directory = tempfile::tempdir().unwrap();
     let disk = MmapDisk::open(directory.path()).unwrap();
-    let region = disk.create("file", 10_000, &Haste::now()).unwrap();
+    let region = disk.create("file", 10_000, &Haste::at_once()).unwrap();
     let full = [Bytes::from(vec![1; 10_000])];
     region.write_at(0, &full).unwrap();
     region.write_at(600, &[Bytes::from(vec![2; 100])]).unwrap();
@@ -139,7 +139,7 @@ fn an_entry_is_read_without_a_copy() {
 fn many_chunks_are_one_write_to_the_log() {
     let directory = tempfile::tempdir().unwrap();
     let disk = MmapDisk::open(directory.path()).unwrap();
-    let region = disk.create("file", 1 << 20, &Haste::now()).unwrap();
+    let region = disk.create("file", 1 << 20, &Haste::at_once()).unwrap();
     let chunks: Vec<Bytes> = (0..5000_u32).map(|n| Bytes::from(n.to_le_bytes().to_vec())).collect();
     region.write_at(100, &chunks).unwrap();
     region.sync().unwrap();
@@ -147,7 +147,7 @@ fn many_chunks_are_one_write_to_the_log() {
     assert_eq!(region.read(20_100, 4).unwrap(), [0; 4][..]);
     assert!(region.write_at((1 << 20) - 3, &chunks[..1]).is_err());
     assert!(region.read(1 << 20, 1).is_err());
-    assert!(disk.create("file", 10, &Haste::now()).is_err());
+    assert!(disk.create("file", 10, &Haste::at_once()).is_err());
     disk.remove("file").unwrap();
     assert_eq!(region.read(100, 4).unwrap(), chunks[0], "a removed file stays readable");
     assert!(disk.list().unwrap().is_empty());
@@ -158,7 +158,7 @@ fn a_directory_is_opened_once() {
     let directory = tempfile::tempdir().unwrap();
     let first = MmapDisk::open(directory.path()).unwrap();
     assert!(matches!(MmapDisk::open(directory.path()), Err(OpenDirError::InUse { .. })));
-    let region = first.create("file", 512, &Haste::now()).unwrap();
+    let region = first.create("file", 512, &Haste::at_once()).unwrap();
     drop(first);
     let error = MmapDisk::open(directory.path()).unwrap_err();
     assert!(error.to_string().contains("in use by another process"), "a region holds the lock too: {error}");
@@ -200,7 +200,7 @@ fn identity_and_genesis_are_written_once() {
 fn who_only_looks_keeps_brokers_out_and_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let disk = MmapDisk::open(directory.path()).unwrap();
-    let region = disk.create("file", 4096, &Haste::now()).unwrap();
+    let region = disk.create("file", 4096, &Haste::at_once()).unwrap();
     region.write_at(100, &[Bytes::from_static(b"content")]).unwrap();
     region.sync().unwrap();
     disk.replace("small", b"small content").unwrap();
@@ -224,7 +224,7 @@ fn who_only_looks_keeps_brokers_out_and_changes_nothing() {
     let refused = |result: std::io::Result<()>| result.unwrap_err().kind() == ErrorKind::ReadOnlyFilesystem;
     assert!(refused(region.write_at(0, &[Bytes::from_static(b"x")])));
     assert!(refused(region.sync()));
-    assert!(refused(looking.create("other", 1, &Haste::now()).map(drop)));
+    assert!(refused(looking.create("other", 1, &Haste::at_once()).map(drop)));
     assert!(refused(looking.replace("small", b"x")));
     assert!(refused(looking.remove("small")));
     drop((looking, too));

@@ -212,7 +212,7 @@ fn a_dirty_spare_is_deleted() {
 #[test]
 fn a_spare_without_a_header_is_deleted() {
     let rig = rig_with(1);
-    rig.disk.create(&segment(4), 100, &Haste::now()).unwrap();
+    rig.disk.create(&segment(4), 100, &Haste::at_once()).unwrap();
     let rig = rig.restart().unwrap();
     assert_eq!(rig.segments(), [segment(1), segment(2), segment(3)]);
 }
@@ -467,7 +467,7 @@ mod vote {
     #[test]
     fn a_vote_file_that_was_lost_stays_lost_when_the_last_segment_goes() {
         let disk = MemoryDisk::new();
-        disk.create(&segment(1), 4096, &Haste::now()).unwrap();
+        disk.create(&segment(1), 4096, &Haste::at_once()).unwrap();
         for _ in 0..2 {
             let opened = open(Arc::new(disk.clone()), &identity(), small()).unwrap();
             assert!(matches!(opened.vote, VoteState::Damaged(_)), "{:?}", opened.vote);

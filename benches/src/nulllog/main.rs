@@ -11,7 +11,8 @@
 //! that never span segments, a roll to the next one, one sync in flight. The same relay, if there is a delay.
 //!
 //! And nothing else: no Raft, no frames, no checksums, no numbers, no state, no recovery. Bytes come in, bytes are stored
-//! three times, a count of bytes goes back. Whatever a replicated log does on top makes it slower than this: the null log
+//! three times, a count of bytes goes back. Whatever a replicated log does on top makes it slower than this (only that its
+//! segments are made at full speed, while sequor gives way to syncs): the null log
 //! is the line that sequor's figures are a share of. It is not a log that anybody could use.
 //!
 //! | file | noun |

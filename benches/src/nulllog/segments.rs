@@ -83,7 +83,7 @@ impl Segments {
     /// # Errors
     /// [`SegmentError`].
     pub(crate) fn open_in_place(directory: &Path, bytes: u64) -> Result<Self, SegmentError> {
-        let made = MmapDisk::open(directory)?.create(&file_name(1), bytes, &Haste::now());
+        let made = MmapDisk::open(directory)?.create(&file_name(1), bytes, &Haste::at_once());
         let active = made.map_err(|source| SegmentError::System { what: "make a segment", source })?;
         warm(&*active).map_err(|source| SegmentError::System { what: "read a segment", source })?;
         Ok(Self::begin(active, None))
@@ -146,7 +146,7 @@ fn file_name(number: u64) -> String {
 /// Makes segments until nobody wants one any more, and tells of each before it hands it over.
 fn fill(disk: &MmapDisk, bytes: u64, told: &mpsc::Sender<()>, made: &mpsc::SyncSender<Arc<dyn Region>>) {
     for number in 1_u64.. {
-        match disk.create(&file_name(number), bytes, &Haste::now()) {
+        match disk.create(&file_name(number), bytes, &Haste::at_once()) {
             Ok(region) => {
                 // Only the first ones are waited for.
                 let _nobody = told.send(());

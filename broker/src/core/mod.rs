@@ -272,6 +272,11 @@ impl Core {
     /// Has the last block witnessed, and what is under way finished soon, before a clean stop.
     pub fn prepare_to_stop(&mut self) {
         self.node.log_mut().request_witness();
+        self.hasten();
+    }
+
+    /// Has segments that are under way finished soon, for whoever waits for the end.
+    pub fn hasten(&mut self) {
         self.node.log_mut().hasten();
     }
 

@@ -132,6 +132,14 @@ impl Broker {
         self.core.borrow_mut()
     }
 
+    /// Has the disk finish what is under way: the threads that it runs in are about to be waited for.
+    pub(super) fn hasten(&self) {
+        // A core that somebody was just working with, who panicked, can be told nothing more.
+        if let Ok(mut core) = self.core.try_borrow_mut() {
+            core.hasten();
+        }
+    }
+
     /// Now, on the core's clock.
     pub(super) fn now(&self) -> Time {
         Time(u64::try_from(self.started.elapsed().as_micros()).expect("half a million years of uptime"))

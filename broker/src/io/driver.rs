@@ -266,6 +266,13 @@ impl Driver {
     }
 }
 
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // However it ends: the threads are waited for next.
+        self.broker.hasten();
+    }
+}
+
 fn check(broker: &Broker, core: &Core) -> Result<(), ServeError> {
     if let Some(halt) = core.halted() {
         tracing::error!(

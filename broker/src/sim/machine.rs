@@ -443,7 +443,7 @@ mod tests {
         assert!(!machine.holds(other) && !machine.would_keep(other));
         // It has not applied it when its disk fails, and with it the broker.
         machine.disk.fail_sync(1);
-        assert!(machine.disk.create("a", 512, &Haste::now()).is_err() && machine.disk_is_down());
+        assert!(machine.disk.create("a", 512, &Haste::at_once()).is_err() && machine.disk_is_down());
         machine.die(Death::PowerCut, &mut random);
         assert!(machine.holds(entry) && machine.would_keep(entry) && !machine.holds(other));
     }

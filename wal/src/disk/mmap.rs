@@ -28,10 +28,10 @@ use crate::Haste;
 
 /// Zeros are written in pieces of this size. Bytes.
 const FILL_BYTES: usize = 1 << 20;
-/// Where there is no haste, a rest after each piece is so many times as long as it took. Count.
-const RESTS: u32 = 3;
-/// The longest rest.
-const REST_MAX: Duration = Duration::from_millis(20);
+/// Where there is no haste, the pause after a piece is so many times as long as the piece took. Count.
+const PAUSES: u32 = 3;
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
 /// The zeros that fill up the last page of a write.
 static PAGE: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
 /// So many pages of a range are looked at before the whole of it is asked for. Pages go by and large in the order in which
@@ -129,23 +129,29 @@ pub fn map_for_writing(file: &File) -> io::Result<memmap2::MmapMut> {
 /// They go past the page cache, if the file system lets them: it would get a page for each of them, and with most of those
 /// nothing more is done until blocks are written over them, perhaps much later.
 fn fill(path: &Path, file: &File, bytes: u64, haste: &Haste) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+    let is_reserved = match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => true,
         // A file system that cannot reserve can still be filled.
-        Ok(()) | Err(Errno::OPNOTSUPP) => (),
+        Err(Errno::OPNOTSUPP) => false,
         Err(error) => return Err(error.into()),
-    }
+    };
     let flags = OFlags::DIRECT.bits().try_into().expect("a flag of open is an int");
     let direct = OpenOptions::new().write(true).custom_flags(flags).open(path);
     // A map begins with a page, as such a write has to.
     let zeros = MmapMut::map_anon(FILL_BYTES)?;
     let mut filled = 0;
     if let Ok(direct) = direct {
+        let mut taken = Duration::ZERO;
         while bytes - filled >= FILL_BYTES as u64 {
+            // That there is no room for it is to be known soon.
+            if is_reserved {
+                pause(taken, haste);
+            }
             let begun = Instant::now();
             match direct.write_all_at(&zeros, filled) {
                 Ok(()) => {
                     filled += FILL_BYTES as u64;
-                    rest(begun.elapsed(), haste);
+                    taken = begun.elapsed();
                 }
                 // It has other rules for such writes than these, or knows no such writes after all.
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
@@ -155,6 +161,7 @@ fn fill(path: &Path, file: &File, bytes: u64, haste: &Haste) -> io::Result<()> {
             }
         }
     }
+    // Through the cache it is the sync that takes the disk, and that has no pieces.
     while filled < bytes {
         let piece = usize::try_from(bytes - filled).map_or(FILL_BYTES, |left| left.min(FILL_BYTES));
         file.write_all_at(&zeros[..piece], filled)?;
@@ -164,9 +171,9 @@ fn fill(path: &Path, file: &File, bytes: u64, haste: &Haste) -> io::Result<()> {
 }
 
 /// Leaves the disk to others for a while, after it was taken for so long.
-fn rest(taken: Duration, haste: &Haste) {
+fn pause(taken: Duration, haste: &Haste) {
     if !haste.is_needed() {
-        thread::sleep((taken * RESTS).min(REST_MAX));
+        thread::sleep((taken * PAUSES).min(PAUSE_MAX));
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 fn written(disk: &MemoryDisk) -> Arc<dyn Region> {
-    let region = disk.create("file", 4096, &Haste::now()).unwrap();
+    let region = disk.create("file", 4096, &Haste::at_once()).unwrap();
     region.write_at(512, &[Bytes::from(vec![1; 1024]), Bytes::from(vec![2; 512])]).unwrap();
     region
 }
@@ -24,7 +24,7 @@ fn a_crash_keeps_or_loses_each_unsynced_sector() {
 #[test]
 fn who_is_wrong_that_nothing_follows_loses_what_does() {
     let disk = MemoryDisk::new();
-    let region = disk.create("file", 8192, &Haste::now()).unwrap();
+    let region = disk.create("file", 8192, &Haste::at_once()).unwrap();
     for at in [1024, 3000, 4096] {
         region.write_at(at, &[Bytes::from_static(b"there")]).unwrap();
     }
