@@ -499,9 +499,9 @@ impl Log {
         self.spares.order(&self.settings)
     }
 
-    /// Has segments made at full speed from now on, also the one that is being made: this log is about to end, and whoever
-    /// ends it waits for what is under way.
-    pub fn hasten(&mut self) {
+    /// Has the segment that is being made finished at full speed: this log is about to end, and whoever ends it waits for
+    /// what is under way.
+    pub fn hasten(&self) {
         self.spares.hasten();
     }
 

@@ -26,8 +26,6 @@ pub(crate) struct Spares {
     is_full: bool,
     /// Of the one that is being made.
     haste: Haste,
-    /// All that are still made are wanted at once.
-    is_ending: bool,
 }
 
 impl Spares {
@@ -48,19 +46,17 @@ impl Spares {
             next,
             is_full: false,
             haste: Haste::default(),
-            is_ending: false,
         }
     }
 
     /// Takes the next one into use.
     pub(crate) fn take(&mut self) -> Option<Spare> {
-        self.haste.set(true);
+        self.hasten();
         self.ready.pop_front()
     }
 
-    /// From now on whatever is made is made at full speed: somebody waits for the end of it.
-    pub(crate) fn hasten(&mut self) {
-        self.is_ending = true;
+    /// What is being made is made at full speed from now on: somebody may soon wait for it.
+    pub(crate) fn hasten(&self) {
         self.haste.set(true);
     }
 
@@ -78,7 +74,7 @@ impl Spares {
         };
         // While all others are ready nobody waits for the last one, unless writes are refused until it is there.
         let is_last = !self.ready.is_empty() && self.ready.len() + 1 == settings.spares;
-        self.haste.set(!is_last || self.is_full || self.is_ending);
+        self.haste.set(!is_last || self.is_full);
         self.ordered = Some(self.next);
         self.next += 1;
         Some(SpareOrder { disk: Arc::clone(&self.disk), header, haste: self.haste.clone() })
@@ -146,9 +142,8 @@ mod tests {
         spares.prepared(Prepared::NoRoom { file: "segment".into(), bytes: 1 }, settings.spares);
         assert_eq!(made(&mut spares, &settings, |_| {}), Some((true, true)), "the disk was full");
         spares.take().unwrap();
-        assert_eq!(made(&mut spares, &settings, Spares::hasten), Some((false, true)), "it is about to end");
-        spares.take().unwrap();
-        assert_eq!(made(&mut spares, &settings, |_| {}), Some((true, true)), "and it still is");
+        let end = |spares: &mut Spares| spares.hasten();
+        assert_eq!(made(&mut spares, &settings, end), Some((false, true)), "it is about to end");
     }
 
     #[test]

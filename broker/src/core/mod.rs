@@ -269,15 +269,14 @@ impl Core {
         self.node.hand_over_beyond(0);
     }
 
-    /// Has the last block witnessed, and what is under way finished soon, before a clean stop.
+    /// Has the last block witnessed, before a clean stop.
     pub fn prepare_to_stop(&mut self) {
         self.node.log_mut().request_witness();
-        self.hasten();
     }
 
-    /// Has segments that are under way finished soon, for whoever waits for the end.
-    pub fn hasten(&mut self) {
-        self.node.log_mut().hasten();
+    /// Has the segment that is under way finished soon, for whoever waits for the end.
+    pub fn hasten(&self) {
+        self.log().hasten();
     }
 
     /// True if the last pass left work behind, so that the driver could listen in between: give it another one.

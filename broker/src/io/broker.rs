@@ -135,7 +135,7 @@ impl Broker {
     /// Has the disk finish what is under way: the threads that it runs in are about to be waited for.
     pub(super) fn hasten(&self) {
         // A core that somebody was just working with, who panicked, can be told nothing more.
-        if let Ok(mut core) = self.core.try_borrow_mut() {
+        if let Ok(core) = self.core.try_borrow() {
             core.hasten();
         }
     }
