@@ -43,8 +43,8 @@ pub trait Disk: Send + Sync + Debug {
     fn list(&self) -> io::Result<Vec<String>>;
 
     /// Makes a file of `bytes` zeros: written, not merely reserved; the file and the directory are synced
-    /// before this returns; with pauses, perhaps, if there is no haste. A crash in the midst may leave a shorter file of zeros; an error
-    /// leaves nothing.
+    /// before this returns; with pauses, perhaps, if there is no haste. A crash in the midst may leave a shorter file of
+    /// zeros; an error leaves nothing.
     ///
     /// # Errors
     /// `AlreadyExists`; `StorageFull` or `QuotaExceeded` if there is no room for it, which may pass; or whatever
