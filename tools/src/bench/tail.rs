@@ -168,7 +168,7 @@ async fn find(args: &TailArgs, global: &Global) -> Result<Findings, Failure> {
     if !args.cluster.existing {
         progress.begin("the log is filled");
         fill(args, &target).await?;
-        target.rest().await?;
+        target.rest(&progress).await?;
     }
     let end = target.client.end().await?;
     if end.first == end.end {

@@ -34,7 +34,7 @@ const CLUSTER: &str = "cluster";
 const IN_FLIGHT_BYTES: usize = 256 << 20;
 /// Time without a byte written to the disk after which brokers are at rest: they have filled their spare segments.
 const REST: Duration = Duration::from_millis(200);
-/// Longest wait for that. A disk that takes longer is busy with somebody else.
+/// Longest wait for that. A disk that takes longer is slow, or busy with somebody else.
 const REST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The one cluster that is measured, by commands that sweep over something else.
@@ -182,12 +182,19 @@ impl Target {
         Some(cluster.ids().into_iter().filter_map(|id| cluster.process(id)).collect())
     }
 
-    /// Waits until brokers of ours write nothing to their disks.
-    pub(super) async fn rest(&self) -> Result<(), ProcError> {
+    /// Waits until brokers of ours write nothing to their disks, and says so if they never stop.
+    pub(super) async fn rest(&self, progress: &Progress) -> Result<(), ProcError> {
         let Some(processes) = self.processes() else { return Ok(()) };
         let start = Instant::now();
         let (mut written, mut since) = (None, start);
-        while start.elapsed() < REST_TIMEOUT && since.elapsed() < REST {
+        while since.elapsed() < REST {
+            if start.elapsed() > REST_TIMEOUT {
+                progress.news(&format!(
+                    "after {} s the brokers still write to their disks: what is measured next may suffer from it",
+                    REST_TIMEOUT.as_secs()
+                ));
+                break;
+            }
             let now = Some(Processes::read(&processes)?.written());
             if now != written {
                 (written, since) = (now, Instant::now());

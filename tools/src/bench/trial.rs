@@ -41,7 +41,7 @@ impl<R: Recorder> Trial<R> {
         progress: &Progress,
         recorder: impl FnOnce(Window) -> R,
     ) -> Result<Self, Failure> {
-        target.rest().await?;
+        target.rest(progress).await?;
         let load = Load::prepare(&target.client, point).await?;
         let start = Instant::now();
         let from = start + WARM_UP + target.stage.rtt * WARM_UP_ROUND_TRIPS;
