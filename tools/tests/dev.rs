@@ -162,7 +162,8 @@ fn what_was_acknowledged_survives_its_death() {
 fn it_says_nothing_where_nobody_looks() {
     let place = tempfile::tempdir().unwrap();
     let (here, listen) = (place.path(), free_ports().to_string());
-    let mut command = dev(here, &["--brokers", "1", "--listen", &listen]);
+    // That the disk is slow would be said, and rightly.
+    let mut command = dev(here, &["--brokers", "1", "--listen", &listen, "--log", "error"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for("the context file", || here.join("sequor-dev/context.toml").exists().then_some(()));
     append(here, "a\n");
