@@ -15,8 +15,10 @@
 //! Keep-alives are refused like everything else. So after a stall no session is ended for as long as it lasted: whoever
 //! wanted to be kept alive gets that time to say so again.
 //!
-//! Where all brokers hang on the same disk mostly nobody is further, so that a stall of one timeout there deposes nobody; unless
-//! it caught the leader in a sync that a follower had just ended. A sole voter has nobody to step down for, and only refuses.
+//! Where all brokers hang on the same disk mostly nobody is further, so that a stall of one timeout there deposes nobody. A
+//! longer one may: a follower answers no heartbeat either before what it was sent is durable, and raft's leader looks once in
+//! a timeout whether it heard of a majority since, and steps down if not. A sole voter has nobody to step down for, and only
+//! refuses.
 
 use sequor_wal::{Done, Ticket};
 
