@@ -160,8 +160,7 @@ fn is_readable(pipe: &ChildStdout, patience: Duration) -> bool {
 /// Ends this process when its standard input closes: what a dependant starts with.
 pub fn end_with_stdin() {
     thread::spawn(|| {
-        let mut nothing = [0; 64];
-        while io::stdin().read(&mut nothing).is_ok_and(|bytes| bytes > 0) {}
+        let _over = io::copy(&mut io::stdin(), &mut io::sink());
         std::process::exit(0);
     });
 }

@@ -2,7 +2,7 @@
 //!
 //! SIGTERM or Ctrl-C: it hands leadership over, answers what it can, syncs, and ends with code 0.
 
-use std::{io::Read as _, path::PathBuf, thread};
+use std::{path::PathBuf, thread};
 
 use thiserror::Error;
 
@@ -94,7 +94,6 @@ pub(crate) fn assignment(text: &str) -> Result<(String, String), String> {
 /// Ends the process when nobody holds the other end of stdin any more. A broker must survive that at any moment, so it
 /// is not told beforehand.
 fn die_with_stdin() {
-    let mut ignored = [0; 64];
-    while let Ok(1..) = std::io::stdin().read(&mut ignored) {}
+    let _over = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
     std::process::exit(Exit::Error as i32);
 }
