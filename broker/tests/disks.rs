@@ -4,7 +4,7 @@
 
 mod trio;
 
-use raft::eraftpb::MessageType;
+use raft::eraftpb::{Message, MessageType};
 use sequor_broker::core::genesis::{Genesis, Member, Settings as Shared};
 use sequor_broker::core::time::Time;
 use sequor_broker::core::{Caller, Core, SessionId};
@@ -90,8 +90,8 @@ fn a_follower_whose_disk_is_full_for_good_acknowledges_nothing_and_catches_up_wh
     assert!(!trio.core(3).is_full());
 }
 
-/// Lets time pass while the disk of broker 1 hangs, and those of the others too or not.
-fn hang(trio: &mut Trio, ms: u64, all: bool) {
+/// Lets time pass while all disks hang but those of `working` brokers.
+fn hang(trio: &mut Trio, ms: u64, working: &[u64]) {
     for _ in 0..ms * 1000 / TICK_US {
         trio.now = trio.now + TICK_US;
         let now = trio.now;
@@ -101,7 +101,7 @@ fn hang(trio: &mut Trio, ms: u64, all: bool) {
         }
         for id in [2, 3, 1] {
             trio.deliver_to(id);
-            if id != 1 && !all {
+            if working.contains(&id) {
                 trio.sync(id);
             }
         }
@@ -119,32 +119,70 @@ fn a_leader_whose_disk_hangs_refuses_then_hands_over_to_a_broker_whose_disk_work
     trio.deliver_to(1);
     let (_, response) = trio.answer().expect("two disks of three have it, though not the leader's");
     assert_eq!(offset_of(&response), (Offset(0), false));
-    hang(&mut trio, 80, false);
+    hang(&mut trio, 80, &[2, 3]);
     assert_eq!(trio.call_at_once(append(producer, 1, "y")), Response::Refused(Refusal::Unavailable));
     assert!(trio.core(1).leads());
-    hang(&mut trio, 150, false);
+    hang(&mut trio, 150, &[2, 3]);
     assert!(!trio.core(1).leads() && (2..=3).any(|id| trio.core(id).leads()), "it is left");
 }
 
 #[test]
-fn a_stall_of_a_disk_that_all_share_deposes_nobody_for_one_election_timeout_and_the_leader_after_two() {
+fn a_follower_whose_disk_hangs_answers_heartbeats_says_so_and_acknowledges_nothing() {
     let mut trio = Trio::with_leader();
     let producer = trio.open("a");
     trio.ask(append(producer, 0, "x"));
     trio.pass(1);
-    hang(&mut trio, 150, true);
-    (1..=3).for_each(|id| _ = trio.sync(id));
-    trio.settle();
-    assert!(trio.core(1).leads());
-    assert_eq!(offset_of(&trio.answer().unwrap().1), (Offset(0), false));
-    assert_eq!(offset_of(&trio.call(append(producer, 1, "y"))), (Offset(1), false));
+    let asked = trio.core(1).status().last_index;
+    let mut said = Vec::new();
+    for _ in 0..30 {
+        trio.now = trio.now + TICK_US;
+        let now = trio.now;
+        for id in 1..=2 {
+            trio.core(id).handle_tick(now);
+            trio.pass(id);
+            trio.deliver_to(id);
+        }
+        said.extend(
+            trio.messages.iter().filter(|(from, ..)| *from == 2).map(|(.., message)| message.raft.clone()),
+        );
+    }
+    let is_answer = |message: &&Message| message.get_msg_type() == MessageType::MsgHeartbeatResponse;
+    let hangs: Vec<_> = said.iter().filter(is_answer).map(|message| message.reject).collect();
+    assert!(hangs.len() >= 9, "a heartbeat every 30 ms: {hangs:?}");
+    assert_eq!((hangs[0], hangs.last()), (false, Some(&true)), "{hangs:?}");
+    assert!(said.iter().all(|message| is_answer(&message) || message.index < asked), "{said:?}");
+}
 
-    trio.ask(append(producer, 2, "z"));
+#[test]
+fn a_stall_of_a_disk_that_all_share_deposes_nobody() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    let term = trio.core(1).status().term;
+    for (sequence, ms) in (0..).zip([150, 200, 250, 290, 310, 1000, 10_000]) {
+        trio.ask(append(producer, 2 * sequence, "x"));
+        trio.pass(1);
+        hang(&mut trio, ms, &[]);
+        let refused = trio.call_at_once(append(producer, 2 * sequence + 1, "y"));
+        assert_eq!(refused, Response::Refused(Refusal::Unavailable), "{ms} ms");
+        (1..=3).for_each(|id| assert!(trio.sync(id)));
+        trio.settle();
+        assert_eq!(offset_of(&trio.answer().unwrap().1), (Offset(2 * sequence), false), "{ms} ms");
+        let written = trio.call(append(producer, 2 * sequence + 1, "y"));
+        assert_eq!(offset_of(&written), (Offset(2 * sequence + 1), false), "{ms} ms");
+    }
+    assert!(trio.core(1).leads() && trio.core(1).status().term == term);
+}
+
+#[test]
+fn a_leader_whose_disk_hangs_is_left_once_the_disks_of_a_majority_work() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.ask(append(producer, 0, "x"));
     trio.pass(1);
-    // In between it depends on when the leader looks whom it heard of: those who hang answer no heartbeats.
-    hang(&mut trio, 310, true);
-    assert!(!trio.core(1).leads());
-    assert_eq!(trio.answer().unwrap().1, Response::Refused(Refusal::OutcomeUnknown));
+    hang(&mut trio, 1000, &[3]);
+    assert!(trio.core(1).leads(), "of three disks one works: nobody else could lead");
+    hang(&mut trio, 400, &[2, 3]);
+    assert!(!trio.core(1).leads() && (2..=3).any(|id| trio.core(id).leads()), "it is left");
 }
 
 #[test]
@@ -158,7 +196,7 @@ fn a_leader_whose_reserve_is_used_up_is_left_like_one_whose_disk_hangs() {
         assert!(matches!(alive, Response::Alive(_)), "{alive:?}");
     }
     trio.ask(Request::Lookup(Lookup { name: "a".into() }));
-    hang(&mut trio, 320, false);
+    hang(&mut trio, 320, &[2, 3]);
     assert!(!trio.core(1).leads());
     assert!(matches!(trio.answer(), Some((_, Response::Refused(_)))), "who asked may ask elsewhere");
     assert!((2..=3).any(|id| trio.core(id).leads()), "two brokers have room");
@@ -188,7 +226,7 @@ fn what_waits_in_memory_for_a_disk_without_room_has_a_limit() {
     assert_eq!(trio.core(3).log().tail_bytes(), held);
     trio.disks[2].fill(false);
     trio.now = trio.now + 1_000_000;
-    hang(&mut trio, 200, false);
+    hang(&mut trio, 200, &[1, 2, 3]);
     trio.settle();
     assert_eq!(trio.core(3).log().durable(), trio.core(1).status().last_index, "it catches up");
 }

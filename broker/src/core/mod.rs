@@ -46,7 +46,7 @@ pub mod time;
 mod waiting;
 mod window;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use raft::eraftpb::{Message, MessageType};
 use sequor_client::protocol::{
@@ -149,6 +149,8 @@ pub struct Core {
     next_tick: Time,
     last_block: Option<Time>,
     syncing: Option<Syncing>,
+    /// Peers that said so last of their disks, to the leader that this broker is.
+    hung_peers: BTreeSet<BrokerId>,
     /// No session is ended before.
     no_expiry_before: Time,
     /// No segment is made ready before.
@@ -184,6 +186,7 @@ impl Core {
             next_tick: now + settings.tick_us,
             last_block: None,
             syncing: None,
+            hung_peers: BTreeSet::new(),
             no_expiry_before: now,
             next_spare: now,
             applied: Machine::new(&settings.genesis),
@@ -249,8 +252,12 @@ impl Core {
             return;
         }
         let (log_time_ms, term) = (message.log_time_ms, message.raft.term);
+        let hangs = stall::is_said_to_hang(&message.raft);
         match self.node.step(from.0, message.raft) {
-            Ok(()) if term == self.node.term() => self.clock.hear(log_time_ms, now),
+            Ok(()) if term == self.node.term() => {
+                self.clock.hear(log_time_ms, now);
+                self.hear_of_disk(from, hangs);
+            }
             Ok(()) => {}
             Err(Rejected::Foreign) => {}
             Err(Rejected::LostEntries { commit, last }) => self.halt(Halt::LostEntries { commit, last }),
@@ -528,6 +535,7 @@ impl Core {
         let log_time_ms = self.clock.read(now);
         for mut raft in messages {
             self.node.sign(&mut raft);
+            self.tell_of_disk(&mut raft);
             if let Some(chain) = self.chain_before(&raft)? {
                 let message = PeerMessage { raft, chain, log_time_ms, level: LEVEL };
                 self.outbox.push_back((BrokerId(message.raft.to), message));

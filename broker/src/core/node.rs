@@ -5,7 +5,9 @@
 //! * *Durability in order.* Each `Ready` that raft hands out is numbered. What it wants stored is staged in the log at
 //!   once; its number is reported back, and the messages that rest on it leave, only when everything staged up to that
 //!   point is durable ([`Node::settle`]). A `Ready` with nothing to store queues behind the ones before it.
-//!   Only a leader's messages leave before that: they carry entries, not promises.
+//!   Two kinds of messages leave before that, for they promise nothing: those of a leader, which carry entries, and the
+//!   answer to a heartbeat, which says that this broker listens. A hung disk makes nobody look dead. (etcd's raft does not
+//!   hold that answer back either.)
 //! * *Randomness.* The crate draws election timeouts from the operating system. They are overwritten, after every call,
 //!   by one drawn from our own seed once per change of term or role.
 //! * *Trust.* A message is checked before the crate sees it: it panics on some that a broken peer could send, and obeys
@@ -407,11 +409,10 @@ impl Node {
             return Ok(None);
         }
         let mut ready = self.raw.ready();
-        let work = Work {
-            messages: ready.take_messages(),
-            committed: ready.take_committed_entries(),
-            reads: ready.take_read_states(),
-        };
+        let (mut messages, mut promises) = (ready.take_messages(), ready.take_persisted_messages());
+        messages.extend(promises.extract_if(.., |message| promises_nothing(message)));
+        let work =
+            Work { messages, committed: ready.take_committed_entries(), reads: ready.take_read_states() };
         if let Some(error) = self.storage_mut().failure() {
             return Err(error);
         }
@@ -419,7 +420,7 @@ impl Node {
         self.unsettled.push_back(Unsettled {
             number: ready.number(),
             generation: self.log().generation(),
-            messages: ready.take_persisted_messages(),
+            messages: promises,
         });
         let number = ready.number();
         self.raw.advance_append_async(ready);
@@ -471,6 +472,13 @@ impl Node {
         }
         raft.set_randomized_election_timeout(self.timeout_ticks);
     }
+}
+
+/// Whether a message of a follower rests on nothing that it has stored. Nobody counts the answer to a heartbeat for a vote
+/// or a commit, and the proof of leadership that is made of such answers asks who knows of no later term now, not who will
+/// remember this one.
+fn promises_nothing(message: &Message) -> bool {
+    message.get_msg_type() == MessageType::MsgHeartbeatResponse
 }
 
 /// An append builds on an entry that can exist (only index 0 has term 0); its entries lie side by side after that, and

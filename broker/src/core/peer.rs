@@ -19,7 +19,7 @@
 //! continues over the entries.
 //!
 //! In an append `log term` is that of the entry before the first one, in a heartbeat that of the entry at `commit`; 0 in a
-//! heartbeat means that the sender does not say.
+//! heartbeat means that the sender does not say. In the answer to a heartbeat "rejected" says that the sender's disk hangs.
 //!
 //! The frame around a message (its length) is the stream's business.
 
