@@ -92,6 +92,11 @@ fn a_follower_whose_disk_is_full_for_good_acknowledges_nothing_and_catches_up_wh
 
 /// Lets time pass while all disks hang but those of `working` brokers.
 fn hang(trio: &mut Trio, ms: u64, working: &[u64]) {
+    hang_and_lose(trio, ms, working, |_| false);
+}
+
+/// The same while some messages are lost.
+fn hang_and_lose(trio: &mut Trio, ms: u64, working: &[u64], is_lost: impl Fn(&Message) -> bool) {
     for _ in 0..ms * 1000 / TICK_US {
         trio.now = trio.now + TICK_US;
         let now = trio.now;
@@ -100,6 +105,7 @@ fn hang(trio: &mut Trio, ms: u64, working: &[u64]) {
             trio.pass(id);
         }
         for id in [2, 3, 1] {
+            trio.messages.retain(|(.., message)| !is_lost(&message.raft));
             trio.deliver_to(id);
             if working.contains(&id) {
                 trio.sync(id);
@@ -174,6 +180,42 @@ fn a_stall_of_a_disk_that_all_share_deposes_nobody() {
 }
 
 #[test]
+fn who_had_written_all_learns_in_time_that_its_disk_hangs() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    for sequence in 0..6 {
+        // At all times between two heartbeats.
+        hang(&mut trio, 200 + 10 * sequence, &[1, 2, 3]);
+        trio.ask(append(producer, sequence, "x"));
+        trio.pass(1);
+        (2..=3).for_each(|id| trio.deliver_to(id));
+        (2..=3).for_each(|id| assert!(trio.sync(id)));
+        hang(&mut trio, 1000, &[]);
+        assert!(trio.core(1).leads(), "{sequence}");
+        let (_, response) = trio.answer().expect("two disks had it");
+        assert_eq!(offset_of(&response), (Offset(sequence), false));
+        trio.sync(1);
+    }
+    assert_eq!(trio.core(1).status().counters.elections_won, 1);
+}
+
+#[test]
+fn a_leader_whose_disk_does_not_come_back_goes_after_a_hundred_timeouts() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    hang(&mut trio, 14_900, &[]);
+    assert!(trio.core(1).leads());
+    hang(&mut trio, 200, &[]);
+    assert!(!trio.core(1).leads());
+    hang(&mut trio, 60_000, &[]);
+    assert!((1..=3).all(|id| !trio.core(id).leads()), "nobody can vote");
+    hang(&mut trio, 1000, &[1, 2, 3]);
+    assert!((1..=3).any(|id| trio.core(id).leads()), "the disks are back");
+}
+
+#[test]
 fn a_leader_whose_disk_hangs_is_left_once_the_disks_of_a_majority_work() {
     let mut trio = Trio::with_leader();
     let producer = trio.open("a");
@@ -181,8 +223,36 @@ fn a_leader_whose_disk_hangs_is_left_once_the_disks_of_a_majority_work() {
     trio.pass(1);
     hang(&mut trio, 1000, &[3]);
     assert!(trio.core(1).leads(), "of three disks one works: nobody else could lead");
-    hang(&mut trio, 400, &[2, 3]);
+    hang(&mut trio, 100, &[2, 3]);
+    assert!(trio.core(1).leads(), "an election timeout is to pass from when they work");
+    hang(&mut trio, 200, &[2, 3]);
     assert!(!trio.core(1).leads() && (2..=3).any(|id| trio.core(id).leads()), "it is left");
+}
+
+#[test]
+fn a_peer_that_is_not_heard_of_any_more_is_not_taken_for_one_whose_disk_hangs() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    hang(&mut trio, 300, &[3]);
+    assert!(trio.core(1).leads());
+    hang_and_lose(&mut trio, 600, &[2, 3], |message| (message.from, message.to) == (2, 1));
+    assert!(!trio.core(1).leads() && (2..=3).any(|id| trio.core(id).leads()), "it is left");
+}
+
+#[test]
+fn a_leader_whose_disk_hangs_steps_down_after_two_timeouts_if_nobody_is_further() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    let is_append = |message: &Message| message.get_msg_type() == MessageType::MsgAppend;
+    hang_and_lose(&mut trio, 280, &[2, 3], is_append);
+    assert!(trio.core(1).leads());
+    hang_and_lose(&mut trio, 30, &[2, 3], is_append);
+    assert!(!trio.core(1).leads());
+    assert_eq!(trio.answer().unwrap().1, Response::Refused(Refusal::OutcomeUnknown));
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub mod time;
 mod waiting;
 mod window;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use raft::eraftpb::{Message, MessageType};
 use sequor_client::protocol::{
@@ -149,8 +149,8 @@ pub struct Core {
     next_tick: Time,
     last_block: Option<Time>,
     syncing: Option<Syncing>,
-    /// Peers that said so last of their disks, to the leader that this broker is.
-    hung_peers: BTreeSet<BrokerId>,
+    /// Peers whose last word of their disks was that they hang, and when it came.
+    said_to_hang: BTreeMap<BrokerId, Time>,
     /// No session is ended before.
     no_expiry_before: Time,
     /// No segment is made ready before.
@@ -186,7 +186,7 @@ impl Core {
             next_tick: now + settings.tick_us,
             last_block: None,
             syncing: None,
-            hung_peers: BTreeSet::new(),
+            said_to_hang: BTreeMap::new(),
             no_expiry_before: now,
             next_spare: now,
             applied: Machine::new(&settings.genesis),
@@ -256,7 +256,9 @@ impl Core {
         match self.node.step(from.0, message.raft) {
             Ok(()) if term == self.node.term() => {
                 self.clock.hear(log_time_ms, now);
-                self.hear_of_disk(from, hangs);
+                if let Some(hangs) = hangs {
+                    self.hear_of_disk(now, from, hangs);
+                }
             }
             Ok(()) => {}
             Err(Rejected::Foreign) => {}
@@ -272,8 +274,8 @@ impl Core {
     }
 
     /// Gives up leadership to the follower that is furthest, if this broker leads.
-    pub fn hand_over(&mut self) {
-        self.node.hand_over_beyond(0);
+    pub fn hand_over(&mut self, now: Time) {
+        self.hand_over_beyond(now, 0);
     }
 
     /// Has the last block witnessed, before a clean stop.
@@ -535,7 +537,7 @@ impl Core {
         let log_time_ms = self.clock.read(now);
         for mut raft in messages {
             self.node.sign(&mut raft);
-            self.tell_of_disk(&mut raft);
+            self.say_of_disk(now, &mut raft);
             if let Some(chain) = self.chain_before(&raft)? {
                 let message = PeerMessage { raft, chain, log_time_ms, level: LEVEL };
                 self.outbox.push_back((BrokerId(message.raft.to), message));

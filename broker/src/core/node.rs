@@ -7,7 +7,7 @@
 //!   point is durable ([`Node::settle`]). A `Ready` with nothing to store queues behind the ones before it.
 //!   Two kinds of messages leave before that, for they promise nothing: those of a leader, which carry entries, and the
 //!   answer to a heartbeat, which says that this broker listens. A hung disk makes nobody look dead. (etcd's raft does not
-//!   hold that answer back either.)
+//!   hold it back either, where storage is asynchronous.)
 //! * *Randomness.* The crate draws election timeouts from the operating system. They are overwritten, after every call,
 //!   by one drawn from our own seed once per change of term or role.
 //! * *Trust.* A message is checked before the crate sees it: it panics on some that a broken peer could send, and obeys
@@ -357,13 +357,17 @@ impl Node {
     }
 
     /// Hands leadership to a follower whose log is durable beyond `least`, if there is one and no handing over is under
-    /// way: of those that were heard of lately to the one that is furthest. (Raft forgets now and then of whom it heard.)
-    pub(super) fn hand_over_beyond(&mut self, least: Index) {
+    /// way: of those that may lead and were heard of lately to the one that is furthest. (Raft forgets now and then of whom it
+    /// heard.)
+    pub(super) fn hand_over_beyond(&mut self, least: Index, may_lead: impl Fn(u64) -> bool) {
         let raft = &self.raw.raft;
         if !self.leads() || raft.lead_transferee.is_some() {
             return;
         }
-        let others = raft.prs().iter().filter(|(id, progress)| **id != raft.id && progress.matched > least);
+        let others = raft
+            .prs()
+            .iter()
+            .filter(|(id, progress)| **id != raft.id && progress.matched > least && may_lead(**id));
         if let Some((&id, _)) = others.max_by_key(|(_, progress)| (progress.recent_active, progress.matched))
         {
             self.raw.transfer_leader(id);

@@ -21,7 +21,6 @@ impl Core {
                 self.reply(caller, response);
             }
         }
-        self.hung_peers.clear();
         if leads.is_some() {
             self.counters.elections_won += 1;
         }

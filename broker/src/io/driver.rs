@@ -225,7 +225,7 @@ impl Driver {
     fn begin_to_stop(&mut self) {
         tracing::info!("stopping: leadership is handed over, then the disk is waited for");
         self.broker.close_door();
-        self.broker.core().hand_over();
+        self.broker.core().hand_over(self.broker.now());
         // A broker without peers has nobody to wait for.
         let patience = if self.broker.links().is_empty() { Duration::ZERO } else { self.hand_over_timeout };
         self.phase = Phase::HandingOver { until: Instant::now() + patience };

@@ -283,6 +283,10 @@ impl World {
             Fault::Free => self.machines.iter().for_each(|machine| machine.fill(false)),
             Fault::FailDisk { broker } => self.machines[slot(broker)].fail_disk(&mut self.random),
             Fault::Hang { broker, for_us } => self.machine(broker).hangs_until = self.now + for_us,
+            Fault::HangAll { for_us } => {
+                let until = self.now + for_us;
+                self.machines.iter_mut().for_each(|machine| machine.hangs_until = until);
+            }
             Fault::Rot { broker, down_us } => return self.rot(broker, down_us),
             Fault::Remember { broker } => self.remember(broker),
             Fault::Lose { broker, what, death, down_us } => {
@@ -316,7 +320,9 @@ impl World {
             | Fault::FailDisk { broker }
             | Fault::Hang { broker, .. } => self.core(broker).is_some(),
             Fault::Pause { broker, .. } => self.is_awake(broker),
-            Fault::DieAll { .. } => self.machines.iter().any(|machine| machine.core.is_some()),
+            Fault::DieAll { .. } | Fault::HangAll { .. } => {
+                self.machines.iter().any(|machine| machine.core.is_some())
+            }
             Fault::Isolate { .. } | Fault::CutLink { .. } | Fault::BreakLink { .. } => {
                 self.machines.len() > 1
             }
@@ -397,9 +403,10 @@ impl World {
 
     /// A broker is told to stop; it is started again so many microseconds later, or not by itself.
     pub(super) fn begin_to_stop(&mut self, broker: u64, down_us: Option<u64>) {
+        let local = self.machines[slot(broker)].clock.read(self.now);
         let Some(core) = self.core(broker) else { return };
         if core.leads() {
-            core.hand_over();
+            core.hand_over(local);
             self.reached.note("handed over");
         }
         self.request_pass(broker);

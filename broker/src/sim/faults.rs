@@ -43,6 +43,8 @@ pub(super) enum Fault {
     FailDisk { broker: u64 },
     /// A broker's disk hangs for so many microseconds.
     Hang { broker: u64, for_us: u64 },
+    /// All disks do, as one that all brokers share.
+    HangAll { for_us: u64 },
     /// A broker dies, its disk changes what it had confirmed, and it is started again.
     Rot { broker: u64, down_us: u64 },
     /// Somebody copies the disk of a broker while it runs.
@@ -87,6 +89,7 @@ impl Fault {
             Self::Free => "disks freed",
             Self::FailDisk { .. } => "fault: disk to fail",
             Self::Hang { .. } => "fault: disk hung",
+            Self::HangAll { .. } => "fault: all disks hung",
             Self::Rot { .. } => "disk rotten",
             Self::Remember { .. } => "disk copied",
             Self::Lose { .. } => "fault: files lost",
@@ -271,6 +274,7 @@ fn draw(random: &mut ChaCha8Rng, kind: usize, brokers: u64, clients: usize) -> F
         13 => Fault::BreakLink { from: broker, to: other },
         14 => Fault::Jump { broker, by_us: down_us },
         15 => Fault::FailDisk { broker },
+        16 if down_us.is_multiple_of(3) => Fault::HangAll { for_us: down_us },
         16 => Fault::Hang { broker, for_us: down_us },
         17 => Fault::Rot { broker, down_us },
         18 => Fault::Storm { times: within(random, (2, 12)) },

@@ -292,7 +292,7 @@ mod tests {
     fn receive_into(socket: &UdpSocket, buffer: &mut [u8]) -> (usize, SocketAddr) {
         loop {
             match socket.recv_from(buffer) {
-                // By a signal a read with a deadline is ended, also if its handler has it go on.
+                // A signal ends a read that has a timeout, even under SA_RESTART.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 received => return received.unwrap(),
             }

@@ -426,7 +426,7 @@ mod tests {
                 (0..bytes / piece.len()).for_each(|_| writer.write_all(&piece).unwrap());
                 writer.shutdown(Shutdown::Write).unwrap();
             });
-            // By a signal a read with a deadline is ended, also if its handler has it go on: `copy` does.
+            // A signal ends a read that has a timeout, even under SA_RESTART: `copy` goes on.
             let mut reader = BufReader::with_capacity(1 << 20, stream);
             let back = io::copy(&mut reader, &mut io::sink()).unwrap();
             let took = start.elapsed();

@@ -221,6 +221,7 @@ fn fill(path: &Path) -> io::Result<()> {
         match fallocate(&file, FallocateFlags::empty(), taken, piece) {
             Ok(()) => taken += piece,
             Err(Errno::NOSPC) => piece /= 2,
+            // A signal: once more.
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
