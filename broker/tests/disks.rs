@@ -13,6 +13,7 @@ use sequor_client::protocol::{
     Request, RequestId, Resolve, Response, Sequence,
 };
 use sequor_wal::Ticket;
+use sequor_wal::disk::memory::MemoryDisk;
 
 use self::trio::*;
 
@@ -286,12 +287,12 @@ fn what_waits_in_memory_for_a_disk_without_room_has_a_limit() {
     assert!(held > 0, "its reserve is used up");
     // More heartbeats than may wait, then more entries.
     let mut steps = 0;
-    for _ in 0..10_000 {
+    for _ in 0..100_000 {
         follower.handle_peer(now, BrokerId(1), forged(MessageType::MsgHeartbeat, 1, 3, term));
         steps += u64::from(follower.wants_pass());
         follower.pass(now, 0);
     }
-    assert!(steps < 5000, "{steps} steps wait for the disk");
+    assert!(steps <= 1 << 16, "{steps} steps wait for the disk");
     trio.call(append(producer, 16, "it is not asked any more"));
     assert_eq!(trio.core(3).log().tail_bytes(), held);
     trio.disks[2].fill(false);
@@ -301,9 +302,39 @@ fn what_waits_in_memory_for_a_disk_without_room_has_a_limit() {
     assert_eq!(trio.core(3).log().durable(), trio.core(1).status().last_index, "it catches up");
 }
 
+#[test]
+fn who_is_told_to_stop_hands_over_to_a_broker_whose_disk_works() {
+    for (hung, working) in [(2, 3), (3, 2)] {
+        let mut trio = Trio::with_leader();
+        let producer = trio.open("a");
+        assert_eq!(offset_of(&trio.call(append(producer, 0, "x"))), (Offset(0), false));
+        // What the disk that hangs is asked now is no entry: its broker is as far as the other one.
+        hang(&mut trio, 150, &[1, working]);
+        let now = trio.now;
+        trio.core(1).hand_over(now);
+        trio.pass(1);
+        let is_told = |message: &Message| message.get_msg_type() == MessageType::MsgTimeoutNow;
+        let told = trio.messages.iter().filter(|(.., message)| is_told(&message.raft));
+        assert_eq!(told.map(|(_, to, _)| *to).collect::<Vec<_>>(), [working], "{hung}");
+    }
+}
+
+#[test]
+fn a_leader_that_was_held_up_itself_hears_its_peers_before_it_goes() {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    hang(&mut trio, 140, &[]);
+    trio.now = trio.now + 1_000_000;
+    hang(&mut trio, 500, &[]);
+    assert!(trio.core(1).leads());
+}
+
 /// A broker that votes alone, and its disk.
 struct Sole {
     core: Core,
+    disk: MemoryDisk,
     now: Time,
     ticket: Option<Ticket>,
     asked: u64,
@@ -313,7 +344,8 @@ impl Sole {
     fn leading() -> Self {
         let member = Member { id: BrokerId(1), address: "broker-1:7400".into(), certificate: [1; 32] };
         let genesis = Genesis::new(vec![member], Shared::default()).unwrap();
-        let mut sole = Self { core: core(1, &genesis).0, now: Time(0), ticket: None, asked: 0 };
+        let (core, disk) = core(1, &genesis);
+        let mut sole = Self { core, disk, now: Time(0), ticket: None, asked: 0 };
         while !sole.core.leads() {
             sole.wait(TICK_US / 1000, true);
         }
@@ -379,4 +411,26 @@ fn a_session_whose_keep_alives_were_refused_by_a_stall_gets_as_long_to_ask_again
     sole.ask(alive);
     sole.wait(50, true);
     assert_eq!(sole.answer(), Some(Response::Refused(Refusal::SessionExpired)), "nobody kept it alive since");
+}
+
+#[test]
+fn a_session_whose_keep_alives_were_refused_for_want_of_room_gets_as_long_to_ask_again() {
+    let mut sole = Sole::leading();
+    sole.ask(Request::OpenSession(OpenSession { instance: Instance([2; 16]), ttl_ms: 5000 }));
+    sole.wait(50, true);
+    let Some(Response::Opened(session)) = sole.answer() else { panic!("not opened") };
+    let alive = Request::KeepAlive(KeepAlive { session: session.id });
+    sole.disk.fill(true);
+    while sole.core.log().durable() == sole.core.status().last_index {
+        sole.ask(alive.clone());
+        sole.wait(50, true);
+        assert!(matches!(sole.answer(), Some(Response::Alive(_)) | None), "the reserve is for this");
+    }
+    sole.wait(6000, true);
+    sole.disk.fill(false);
+    sole.wait(2000, true);
+    while sole.answer().is_some() {}
+    sole.ask(alive);
+    sole.wait(50, true);
+    assert!(matches!(sole.answer(), Some(Response::Alive(_))));
 }

@@ -273,7 +273,7 @@ impl Core {
         self.node.peer_lost(peer.0);
     }
 
-    /// Gives up leadership to the follower that is furthest, if this broker leads.
+    /// Gives up leadership to the follower that is furthest, if this broker leads; rather to one whose disk works.
     pub fn hand_over(&mut self, now: Time) {
         self.hand_over_beyond(now, 0);
     }

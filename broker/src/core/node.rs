@@ -44,8 +44,9 @@ const TERM_LEAP_MAX: Term = 1 << 32;
 
 /// Most that a broker whose disk does not answer holds in memory for it: bytes of entries.
 const UNSYNCED_BYTES_MAX: usize = 256 << 20;
-/// The same: steps of raft that wait for it. Heartbeats make them too. Count.
-const UNSETTLED_MAX: usize = 4096;
+/// The same: steps of raft that wait for it, of some hundred bytes. Heartbeats and questions make them too: so many that a
+/// leader can stay for a disk that all share. Count.
+const UNSETTLED_MAX: usize = 1 << 16;
 
 /// How long things take in raft, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -357,19 +358,18 @@ impl Node {
     }
 
     /// Hands leadership to a follower whose log is durable beyond `least`, if there is one and no handing over is under
-    /// way: of those that may lead and were heard of lately to the one that is furthest. (Raft forgets now and then of whom it
+    /// way: of those that are fit and were heard of lately to the one that is furthest. (Raft forgets now and then of whom it
     /// heard.)
-    pub(super) fn hand_over_beyond(&mut self, least: Index, may_lead: impl Fn(u64) -> bool) {
+    pub(super) fn hand_over_beyond(&mut self, least: Index, is_fit: impl Fn(u64) -> bool) {
         let raft = &self.raw.raft;
         if !self.leads() || raft.lead_transferee.is_some() {
             return;
         }
-        let others = raft
-            .prs()
-            .iter()
-            .filter(|(id, progress)| **id != raft.id && progress.matched > least && may_lead(**id));
-        if let Some((&id, _)) = others.max_by_key(|(_, progress)| (progress.recent_active, progress.matched))
-        {
+        let others = raft.prs().iter().filter(|(id, progress)| **id != raft.id && progress.matched > least);
+        let best = others
+            .max_by_key(|(id, progress)| (is_fit(**id), progress.recent_active, progress.matched))
+            .map(|(&id, _)| id);
+        if let Some(id) = best {
             self.raw.transfer_leader(id);
         }
     }
@@ -480,7 +480,7 @@ impl Node {
 
 /// Whether a message of a follower rests on nothing that it has stored. Nobody counts the answer to a heartbeat for a vote
 /// or a commit, and the proof of leadership that is made of such answers asks who knows of no later term now, not who will
-/// remember this one.
+/// remember this one. (To raft it is also the word to send what is missing: each brings an append, mostly an empty one.)
 fn promises_nothing(message: &Message) -> bool {
     message.get_msg_type() == MessageType::MsgHeartbeatResponse
 }

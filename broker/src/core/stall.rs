@@ -16,8 +16,10 @@
 //! then there is an election more to wait for. So the leader stays.
 //!
 //! What a peer says comes with its answers to heartbeats, which are not held back for its disk, and it says so after a
-//! quarter already: whoever leads has to know before it would hand over. Its word is good for an election timeout. Nothing
-//! rests on it but how soon a leader goes: a peer that is dead, or of an older version, is taken for one whose disk works.
+//! quarter already, so that with the usual settings a leader knows before it would hand over. Its word is good for an
+//! election timeout. Nothing rests on it but how soon a leader goes: a peer that is dead, or of an older version, is taken
+//! for one whose disk works, and one that is only slow may keep a leader for longer. A sole voter has nobody to step down
+//! for.
 //!
 //! A leader that has nowhere to write, because its disk is full and its reserve is used up (`room.rs`), is treated alike.
 //!
@@ -33,8 +35,7 @@ use super::time::Time;
 
 /// Sessions get at least so long after a stall to be kept alive. Microseconds.
 const EXPIRY_GRACE_US: u64 = 1_000_000;
-/// After so many election timeouts without its disk a leader goes in any case: what its peers say may be wrong, and what waits
-/// for the disk in memory would become too much. Count.
+/// After so many election timeouts without its disk a leader goes in any case: what its peers say may be wrong. Count.
 const PATIENCE_TIMEOUTS: u64 = 100;
 
 /// What a leader does about a sync that takes so long.
@@ -52,7 +53,15 @@ pub(super) struct Syncing {
     since: Time,
     /// From when on others could lead instead.
     replaceable_since: Time,
+    /// When it was last looked at.
+    minded: Time,
     taken: Measure,
+}
+
+impl Syncing {
+    fn new(now: Time) -> Self {
+        Self { since: now, replaceable_since: now, minded: now, taken: Measure::Nothing }
+    }
 }
 
 /// What a message says of its sender's disk, if it says something.
@@ -71,10 +80,13 @@ impl Core {
         let cached = self.cached_bytes();
         self.node.log_mut().keep_cached(cached);
         let ticket = if self.halt.is_some() { None } else { self.node.log_mut().poll_ticket() };
+        if ticket.is_some() {
+            self.end_stall(now);
+        }
         // What cannot even be begun, because there is no segment for it, takes long too.
-        let is_blocked = || self.syncing.is_none() && self.log().last_index() > self.log().durable();
-        if ticket.is_some() || is_blocked() {
-            self.syncing = Some(Syncing { since: now, replaceable_since: now, taken: Measure::Nothing });
+        let is_blocked = || self.log().last_index() > self.log().durable();
+        if self.syncing.is_none() && (ticket.is_some() || is_blocked()) {
+            self.syncing = Some(Syncing::new(now));
         }
         ticket
     }
@@ -82,18 +94,26 @@ impl Core {
     /// Takes back a ticket that was run.
     pub fn handle_synced(&mut self, now: Time, done: Done) {
         self.node.log_mut().handle_synced(done);
+        self.end_stall(now);
+        self.last_block = Some(now);
+    }
+
+    /// The sync is done, or what could not be begun is begun.
+    fn end_stall(&mut self, now: Time) {
         if let Some(stall) = self.syncing.take().filter(|syncing| syncing.taken >= Measure::Refuse) {
             self.no_expiry_before = now + now.since(stall.since).max(EXPIRY_GRACE_US);
         }
-        self.last_block = Some(now);
     }
 
     /// Takes the measure that is due.
     pub(super) fn mind_the_disk(&mut self, now: Time) {
         let election_us = self.election_us();
         let is_replaceable = self.is_replaceable(now);
-        let Some(Syncing { since, replaceable_since, taken }) = &mut self.syncing else { return };
-        if !is_replaceable {
+        let Some(Syncing { since, replaceable_since, minded, taken }) = &mut self.syncing else { return };
+        // Who was held up has heard nobody, and does not know.
+        let was_away = now.since(*minded) >= election_us / 2;
+        *minded = now;
+        if !is_replaceable || was_away {
             *replaceable_since = now;
         }
         let due = match (now.since(*since), now.since(*replaceable_since)) {
@@ -111,7 +131,7 @@ impl Core {
         }
     }
 
-    /// Hands leadership to a follower that is further than this, and whose disk works as far as is known.
+    /// Hands leadership to a follower that is further than this, rather to one whose disk works.
     pub(super) fn hand_over_beyond(&mut self, now: Time, least: Index) {
         let hung: Vec<u64> = self.hung_peers(now).map(|peer| peer.0).collect();
         self.node.hand_over_beyond(least, |peer| !hung.contains(&peer));

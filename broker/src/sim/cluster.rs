@@ -285,7 +285,7 @@ impl World {
             Fault::Hang { broker, for_us } => self.machine(broker).hangs_until = self.now + for_us,
             Fault::HangAll { for_us } => {
                 let until = self.now + for_us;
-                self.machines.iter_mut().for_each(|machine| machine.hangs_until = until);
+                self.machines.iter_mut().for_each(|machine| machine.thaws_at = machine.thaws_at.max(until));
             }
             Fault::Rot { broker, down_us } => return self.rot(broker, down_us),
             Fault::Remember { broker } => self.remember(broker),

@@ -60,6 +60,7 @@ const SWARM: &[&str] = &[
     "disks asked themselves",
     "elected",
     "fault: all die",
+    "fault: all disks hung",
     "fault: client cut off",
     "fault: client frozen, and followed",
     "fault: client replaced",

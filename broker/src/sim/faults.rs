@@ -43,7 +43,7 @@ pub(super) enum Fault {
     FailDisk { broker: u64 },
     /// A broker's disk hangs for so many microseconds.
     Hang { broker: u64, for_us: u64 },
-    /// All disks do, as one that all brokers share.
+    /// A disk that all brokers share hangs for so many microseconds: all of them are answered at once then.
     HangAll { for_us: u64 },
     /// A broker dies, its disk changes what it had confirmed, and it is started again.
     Rot { broker: u64, down_us: u64 },

@@ -99,6 +99,8 @@ pub(super) struct Machine {
     synced: Synced,
     /// Its disk hangs until then.
     pub(super) hangs_until: Time,
+    /// Whatever its disk is asked before then is done just after.
+    pub(super) thaws_at: Time,
     struck: Struck,
     /// The vote's file, as it was when it was last started.
     older_vote: Vec<u8>,
@@ -152,6 +154,7 @@ impl Machine {
             vouched_for: 0,
             synced: Synced::default(),
             hangs_until: Time(0),
+            thaws_at: Time(0),
             struck: Struck::default(),
             older_vote: Vec::new(),
             lost: false,
@@ -320,6 +323,7 @@ impl Machine {
         self.disk.fill(false);
         self.disk.forget_faults();
         self.hangs_until = Time(0);
+        self.thaws_at = Time(0);
     }
 
     /// Lets the disk be full, or not any more.
@@ -381,6 +385,7 @@ impl Machine {
         let slow = chance(random, 5);
         let hung = within(random, HUNG_DISK_US);
         match now < self.hangs_until {
+            _ if now < self.thaws_at => self.thaws_at.since(now) + usual,
             true => hung,
             false if slow => usual * 50,
             false => usual,
