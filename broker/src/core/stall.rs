@@ -101,7 +101,8 @@ impl Core {
     /// The sync is done, or what could not be begun is begun.
     fn end_stall(&mut self, now: Time) {
         if let Some(stall) = self.syncing.take().filter(|syncing| syncing.taken >= Measure::Refuse) {
-            self.no_expiry_before = now + now.since(stall.since).max(EXPIRY_GRACE_US);
+            let grace = now + now.since(stall.since).max(EXPIRY_GRACE_US);
+            self.no_expiry_before = self.no_expiry_before.max(grace);
         }
     }
 
