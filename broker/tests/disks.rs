@@ -91,6 +91,21 @@ fn a_follower_whose_disk_is_full_for_good_acknowledges_nothing_and_catches_up_wh
     assert!(!trio.core(3).is_full());
 }
 
+/// A leader that has just been asked to write something: its sync is out, and so are the messages to the others.
+fn asked() -> (Trio, ProducerId) {
+    let mut trio = Trio::with_leader();
+    let producer = trio.open("a");
+    trio.ask(append(producer, 0, "x"));
+    trio.pass(1);
+    (trio, producer)
+}
+
+/// The others write what the leader has sent them.
+fn others_write(trio: &mut Trio) {
+    (2..=3).for_each(|id| trio.deliver_to(id));
+    (2..=3).for_each(|id| assert!(trio.sync(id)));
+}
+
 /// Lets time pass while all disks hang but those of `working` brokers.
 fn hang(trio: &mut Trio, ms: u64, working: &[u64]) {
     hang_and_lose(trio, ms, working, |_| false);
@@ -117,12 +132,8 @@ fn hang_and_lose(trio: &mut Trio, ms: u64, working: &[u64], is_lost: impl Fn(&Me
 
 #[test]
 fn a_leader_whose_disk_hangs_refuses_then_hands_over_to_a_broker_whose_disk_works() {
-    let mut trio = Trio::with_leader();
-    let producer = trio.open("a");
-    trio.ask(append(producer, 0, "x"));
-    trio.pass(1);
-    (2..=3).for_each(|id| trio.deliver_to(id));
-    (2..=3).for_each(|id| assert!(trio.sync(id)));
+    let (mut trio, producer) = asked();
+    others_write(&mut trio);
     trio.deliver_to(1);
     let (_, response) = trio.answer().expect("two disks of three have it, though not the leader's");
     assert_eq!(offset_of(&response), (Offset(0), false));
@@ -135,10 +146,7 @@ fn a_leader_whose_disk_hangs_refuses_then_hands_over_to_a_broker_whose_disk_work
 
 #[test]
 fn a_follower_whose_disk_hangs_answers_heartbeats_says_so_and_acknowledges_nothing() {
-    let mut trio = Trio::with_leader();
-    let producer = trio.open("a");
-    trio.ask(append(producer, 0, "x"));
-    trio.pass(1);
+    let (mut trio, _) = asked();
     let asked = trio.core(1).status().last_index;
     let mut said = Vec::new();
     for _ in 0..30 {
@@ -189,8 +197,7 @@ fn who_had_written_all_learns_in_time_that_its_disk_hangs() {
         hang(&mut trio, 200 + 10 * sequence, &[1, 2, 3]);
         trio.ask(append(producer, sequence, "x"));
         trio.pass(1);
-        (2..=3).for_each(|id| trio.deliver_to(id));
-        (2..=3).for_each(|id| assert!(trio.sync(id)));
+        others_write(&mut trio);
         hang(&mut trio, 1000, &[]);
         assert!(trio.core(1).leads(), "{sequence}");
         let (_, response) = trio.answer().expect("two disks had it");
@@ -202,10 +209,7 @@ fn who_had_written_all_learns_in_time_that_its_disk_hangs() {
 
 #[test]
 fn a_leader_whose_disk_does_not_come_back_goes_after_a_hundred_timeouts() {
-    let mut trio = Trio::with_leader();
-    let producer = trio.open("a");
-    trio.ask(append(producer, 0, "x"));
-    trio.pass(1);
+    let (mut trio, _) = asked();
     hang(&mut trio, 14_900, &[]);
     assert!(trio.core(1).leads());
     hang(&mut trio, 200, &[]);
@@ -218,10 +222,7 @@ fn a_leader_whose_disk_does_not_come_back_goes_after_a_hundred_timeouts() {
 
 #[test]
 fn a_leader_whose_disk_hangs_is_left_once_the_disks_of_a_majority_work() {
-    let mut trio = Trio::with_leader();
-    let producer = trio.open("a");
-    trio.ask(append(producer, 0, "x"));
-    trio.pass(1);
+    let (mut trio, _) = asked();
     hang(&mut trio, 1000, &[3]);
     assert!(trio.core(1).leads(), "of three disks one works: nobody else could lead");
     hang(&mut trio, 100, &[2, 3]);
@@ -232,10 +233,7 @@ fn a_leader_whose_disk_hangs_is_left_once_the_disks_of_a_majority_work() {
 
 #[test]
 fn a_peer_that_is_not_heard_of_any_more_is_not_taken_for_one_whose_disk_hangs() {
-    let mut trio = Trio::with_leader();
-    let producer = trio.open("a");
-    trio.ask(append(producer, 0, "x"));
-    trio.pass(1);
+    let (mut trio, _) = asked();
     hang(&mut trio, 300, &[3]);
     assert!(trio.core(1).leads());
     hang_and_lose(&mut trio, 600, &[2, 3], |message| (message.from, message.to) == (2, 1));
@@ -244,10 +242,7 @@ fn a_peer_that_is_not_heard_of_any_more_is_not_taken_for_one_whose_disk_hangs() 
 
 #[test]
 fn a_leader_whose_disk_hangs_steps_down_after_two_timeouts_if_nobody_is_further() {
-    let mut trio = Trio::with_leader();
-    let producer = trio.open("a");
-    trio.ask(append(producer, 0, "x"));
-    trio.pass(1);
+    let (mut trio, _) = asked();
     let is_append = |message: &Message| message.get_msg_type() == MessageType::MsgAppend;
     hang_and_lose(&mut trio, 280, &[2, 3], is_append);
     assert!(trio.core(1).leads());
@@ -321,10 +316,7 @@ fn who_is_told_to_stop_hands_over_to_a_broker_whose_disk_works() {
 
 #[test]
 fn a_leader_that_was_held_up_itself_hears_its_peers_before_it_goes() {
-    let mut trio = Trio::with_leader();
-    let producer = trio.open("a");
-    trio.ask(append(producer, 0, "x"));
-    trio.pass(1);
+    let (mut trio, _) = asked();
     hang(&mut trio, 140, &[]);
     trio.now = trio.now + 1_000_000;
     hang(&mut trio, 500, &[]);

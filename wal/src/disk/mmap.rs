@@ -131,8 +131,8 @@ pub fn map_for_writing(file: &File) -> io::Result<memmap2::MmapMut> {
 fn fill(path: &Path, file: &File, bytes: u64, haste: &Haste) -> io::Result<()> {
     let is_reserved = match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
         Ok(()) => true,
-        // A file system that cannot reserve can still be filled. A signal makes one in memory give up and take back what it
-        // reserved; asking again could go on for as long as signals come.
+        // A file system that cannot reserve can still be filled. So can one that a signal interrupts, as fallocate(2) allows;
+        // asking it again could go on for as long as signals come.
         Err(Errno::OPNOTSUPP | Errno::INTR) => false,
         Err(error) => return Err(error.into()),
     };
